@@ -1,0 +1,25 @@
+package format
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ReadFull fills p from offset off. A file that ends before that has been cut
+// since its header was read, which is reported as such.
+func ReadFull(s Source, p []byte, off int64) error {
+	n, err := s.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &Error{
+			File:     s.Name(),
+			Problem:  "the file became shorter while it was read",
+			Found:    fmt.Sprintf("its end at byte %d", off+int64(n)),
+			Expected: fmt.Sprintf("%d bytes", s.Size()),
+		}
+	}
+	return fmt.Errorf("reading %s: %w", s.Name(), err)
+}
