@@ -84,7 +84,8 @@ func mapLog(params []float32) (Map, error) {
 	m.Breaks[0] = Break{1, 255}
 	boundary := expDD(span.div(2 * logSteps).add(dd{lo, 0}))
 	for c := 254; c >= 1; c-- {
-		b := Break{ceilFloat32(boundary), uint8(c)}
+		// Rounding may have put min so low that some boundaries lie below 1e-8.
+		b := Break{max(ceilFloat32(boundary), tiny), uint8(c)}
 		if onBoundary(lo, span, c) {
 			// The boundary is exactly 1. Half-to-even gives 1 itself the even
 			// one of codes c and c+1.
