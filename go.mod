@@ -3,3 +3,9 @@ module github.com/qinsconv/qinsconv
 go 1.26.0
 
 require github.com/go-json-experiment/json v1.27.2
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/x448/float16 v0.8.4 // indirect
+)

@@ -157,3 +157,21 @@ func (d DType) Align() int64 {
 	}
 	return int64(dtypes[d].bytes)
 }
+
+// MarshalText writes the name.
+func (d DType) MarshalText() ([]byte, error) {
+	if !d.Valid() {
+		return nil, fmt.Errorf("no such dtype: %d", uint8(d))
+	}
+	return []byte(d.String()), nil
+}
+
+// UnmarshalText reads a name that MarshalText writes.
+func (d *DType) UnmarshalText(text []byte) error {
+	got, ok := ParseDType(string(text))
+	if !ok {
+		return fmt.Errorf("unknown dtype %s", Quote(string(text)))
+	}
+	*d = got
+	return nil
+}

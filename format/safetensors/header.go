@@ -17,8 +17,8 @@ import (
 // MaxHeader is the longest header, in bytes, that readers of the format accept.
 const MaxHeader = 100_000_000
 
-// prefix is the length field that stands before the header.
-const prefix = 8
+// PrefixSize is the size of the length field that stands before the header.
+const PrefixSize = 8
 
 // metadataKey names the header's one entry that is no tensor.
 const metadataKey = "__metadata__"

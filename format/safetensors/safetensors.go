@@ -61,7 +61,7 @@ func New(r io.ReaderAt, size int64, name string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.header = prefix + int64(len(text))
+	f.header = PrefixSize + int64(len(text))
 	if err := p.place(f.header, size); err != nil {
 		return nil, err
 	}
@@ -70,11 +70,11 @@ func New(r io.ReaderAt, size int64, name string) (*File, error) {
 }
 
 func (f *File) readHeader() ([]byte, error) {
-	if f.size < prefix {
+	if f.size < PrefixSize {
 		return nil, &format.Error{File: f.name, Problem: "too short for a safetensors file",
 			Found: fmt.Sprintf("%d bytes", f.size), Expected: "at least 8"}
 	}
-	var length [prefix]byte
+	var length [PrefixSize]byte
 	if err := format.ReadFull(f, length[:], 0); err != nil {
 		return nil, err
 	}
@@ -83,12 +83,12 @@ func (f *File) readHeader() ([]byte, error) {
 		return nil, &format.Error{File: f.name, Problem: "the header is too long, or this is no safetensors file",
 			Found: fmt.Sprintf("%d bytes", n), Expected: fmt.Sprintf("at most %d", MaxHeader)}
 	}
-	if int64(n) > f.size-prefix {
+	if int64(n) > f.size-PrefixSize {
 		return nil, &format.Error{File: f.name, Problem: "the header reaches past the end of the file",
-			Found: fmt.Sprintf("%d bytes of header in a file of %d", n, f.size), Expected: fmt.Sprintf("at most %d", f.size-prefix)}
+			Found: fmt.Sprintf("%d bytes of header in a file of %d", n, f.size), Expected: fmt.Sprintf("at most %d", f.size-PrefixSize)}
 	}
 	text := make([]byte, n)
-	if err := format.ReadFull(f, text, prefix); err != nil {
+	if err := format.ReadFull(f, text, PrefixSize); err != nil {
 		return nil, err
 	}
 	return text, nil

@@ -99,15 +99,15 @@ func (w *headerWriter) quote(s string) {
 // spaces so that all of it takes at least atLeast bytes and a multiple of
 // eight.
 func FrameHeader(json []byte, atLeast int64) ([]byte, error) {
-	size := max(prefix+int64(len(json)), atLeast)
+	size := max(PrefixSize+int64(len(json)), atLeast)
 	size += -size & (headerAlign - 1)
-	if size-prefix > MaxHeader {
+	if size-PrefixSize > MaxHeader {
 		return nil, &format.Error{Problem: "the header would be too long for a safetensors file",
-			Found: fmt.Sprintf("%d bytes", size-prefix), Expected: fmt.Sprintf("at most %d", MaxHeader)}
+			Found: fmt.Sprintf("%d bytes", size-PrefixSize), Expected: fmt.Sprintf("at most %d", MaxHeader)}
 	}
 	out := make([]byte, size)
-	binary.LittleEndian.PutUint64(out, uint64(size-prefix))
-	for i := prefix + copy(out[prefix:], json); i < len(out); i++ {
+	binary.LittleEndian.PutUint64(out, uint64(size-PrefixSize))
+	for i := PrefixSize + copy(out[PrefixSize:], json); i < len(out); i++ {
 		out[i] = ' '
 	}
 	return out, nil

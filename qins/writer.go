@@ -1,0 +1,312 @@
+package qins
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+)
+
+// Sizes are those of a finished file's parts, in bytes. They sum to its size.
+type Sizes struct {
+	Header  int64 // the length field and the JSON
+	Padding int64 // spaces after the JSON
+	Payload int64 // the tensors
+	// Tensors is the share of the payload of each tensor of the header.
+	Tensors []int64
+}
+
+// Total returns the size of the file.
+func (s Sizes) Total() int64 { return s.Header + s.Padding + s.Payload }
+
+// A Writer writes a .qins file. Tensors are written in the order of their data
+// in the source, chunk by chunk.
+//
+// In the file, tensors of wide dtypes come first, so that every offset is a
+// multiple of the dtype's size; then come the bytes of all other planes.
+type Writer struct {
+	dst      io.WriterAt
+	header   Header
+	metadata []format.Entry
+	reserved int64 // bytes before the data
+	tensors  []written
+	end      int64 // of the data placed so far
+	buf      []byte
+}
+
+// written is the state of one stored tensor.
+type written struct {
+	planes []plane
+	begun  bool
+	chunks int
+	filled [maxPlanes]sum
+	frames []int // sizes of a stream's frames
+	sizes  []int // what they decode to
+	signs  []uint32
+}
+
+// NewWriter prepares a file for the tensors of h, whose CRCs it ignores.
+// metadata is that of the source. It fails, before anything is written, where
+// names collide or the header would be too long.
+func NewWriter(dst io.WriterAt, h *Header, metadata []format.Entry) (*Writer, error) {
+	w := &Writer{dst: dst, header: *h, metadata: metadata, tensors: make([]written, len(h.Tensors))}
+	w.header.Tensors = slices.Clone(h.Tensors)
+	for _, e := range metadata {
+		if e.Key == MetadataKey {
+			return nil, &format.Error{Problem: "the source's metadata has an entry " + format.Quote(MetadataKey) + " already"}
+		}
+	}
+	if err := CheckNames(w.header.Tensors); err != nil {
+		return nil, err
+	}
+	var wide []*plane
+	for i := range w.tensors {
+		t := &w.header.Tensors[i]
+		t.CRC = Checksum{Valid: t.Action != Tied}
+		planes := t.planes()
+		w.tensors[i].planes = planes
+		for j := range planes {
+			if planes[j].DType.Align() > 1 {
+				wide = append(wide, &planes[j])
+			}
+		}
+	}
+	slices.SortStableFunc(wide, func(a, b *plane) int { return cmp.Compare(b.DType.Align(), a.DType.Align()) })
+	for _, p := range wide {
+		p.Offset = w.end
+		w.end += p.Size
+	}
+	return w, w.reserve()
+}
+
+// reserve makes room for the longest header that the file can turn out to need,
+// which without streams is the very header.
+func (w *Writer) reserve() error {
+	streams := slices.ContainsFunc(w.tensors, func(t written) bool {
+		return len(t.planes) > 0 && t.planes[storedPlane].stream
+	})
+	if streams {
+		w.placeFarOut()
+	} else {
+		for _, i := range w.header.Order() {
+			w.begin(i)
+		}
+	}
+	json, err := w.marshal()
+	if err != nil {
+		return err
+	}
+	framed, err := safetensors.FrameHeader(json, 0)
+	if err != nil {
+		return err
+	}
+	w.reserved = int64(len(framed))
+	return nil
+}
+
+// placeFarOut gives the planes that have no place yet the offsets with the most
+// digits that they can turn out to have.
+func (w *Writer) placeFarOut() {
+	most := w.end
+	for i := range w.tensors {
+		for _, p := range w.tensors[i].planes {
+			if p.stream {
+				most += w.streamBound(i)
+			} else if p.DType.Align() == 1 {
+				most += p.Size
+			}
+		}
+	}
+	for i := range w.tensors {
+		for j := range w.tensors[i].planes {
+			p := &w.tensors[i].planes[j]
+			if p.stream {
+				p.Shape, p.Size = format.Shape{uint64(w.streamBound(i))}, 0
+			}
+			if p.DType.Align() == 1 {
+				p.Offset = most - p.Size
+			}
+		}
+	}
+}
+
+// streamBound is the size that a stream cannot exceed.
+func (w *Writer) streamBound(i int) int64 {
+	t := &w.header.Tensors[i]
+	size, chunk := t.Size(), ChunkSize(t.DType)
+	if t.Action == Encoded {
+		size, chunk = t.Elements(), ChunkWeights
+	}
+	n := Chunks(t.DType, t.Size())
+	return size + int64(n)*int64(frameBound(chunk)-chunk) + tailSize(n, t.Action == Encoded)
+}
+
+// marshal writes the header's JSON, tensors in the order of their offsets.
+func (w *Writer) marshal() ([]byte, error) {
+	var list []format.Tensor
+	for i := range w.tensors {
+		for _, p := range w.tensors[i].planes {
+			list = append(list, p.Tensor)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b format.Tensor) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Size, b.Size))
+	})
+	text, err := w.header.marshal()
+	if err != nil {
+		return nil, err
+	}
+	metadata := append(slices.Clone(w.metadata), format.Entry{Key: MetadataKey, Value: string(text)})
+	return safetensors.AppendHeader(nil, metadata, list)
+}
+
+// Size predicts the size of the finished file from those of its streams, one
+// for each stored tensor that has one.
+func (w *Writer) Size(streams func(tensor int) int64) Sizes {
+	s := Sizes{Header: w.reserved, Tensors: make([]int64, len(w.tensors))}
+	for i := range w.tensors {
+		for _, p := range w.tensors[i].planes {
+			if p.stream {
+				s.Tensors[i] += streams(i)
+			} else {
+				s.Tensors[i] += p.Size
+			}
+		}
+		s.Payload += s.Tensors[i]
+	}
+	return s
+}
+
+// Append writes the next chunk of tensor i of the header.
+func (w *Writer) Append(i int, c *Chunk) error {
+	t := &w.tensors[i]
+	w.begin(i)
+	for k, data := range c.planes {
+		if len(data) == 0 {
+			continue
+		}
+		p := &t.planes[k]
+		at := t.filled[k].n
+		if !p.stream && at+int64(len(data)) > p.Size {
+			return fmt.Errorf("tensor %s: more data than its shape has", format.Quote(w.header.Tensors[i].Name))
+		}
+		if _, err := w.dst.WriteAt(data, w.reserved+p.Offset+at); err != nil {
+			return err
+		}
+		t.filled[k] = t.filled[k].join(c.sums[k])
+	}
+	if t.planes[storedPlane].stream {
+		t.frames = append(t.frames, len(c.planes[storedPlane]))
+		t.sizes = append(t.sizes, c.raw)
+		if w.header.Tensors[i].Action == Encoded {
+			t.signs = append(t.signs, c.sums[signPlane].crc)
+		}
+	}
+	if t.chunks++; t.chunks == Chunks(w.header.Tensors[i].DType, w.header.Tensors[i].Size()) {
+		return w.finish(i)
+	}
+	return nil
+}
+
+// begin places the planes of a tensor that have no place yet, a stream last,
+// as it grows.
+func (w *Writer) begin(i int) {
+	t := &w.tensors[i]
+	if t.begun || len(t.planes) == 0 {
+		return
+	}
+	t.begun = true
+	place := func(stream bool) {
+		for j := range t.planes {
+			if p := &t.planes[j]; p.DType.Align() == 1 && p.stream == stream {
+				p.Offset = w.end
+				w.end += p.Size
+			}
+		}
+	}
+	place(false)
+	place(true)
+	if t.planes[storedPlane].stream && w.header.Tensors[i].Action == Encoded {
+		t.signs = []uint32{}
+	}
+}
+
+// finish writes what follows the last chunk and seals the tensor's CRC.
+func (w *Writer) finish(i int) error {
+	t, h := &w.tensors[i], &w.header.Tensors[i]
+	if p := &t.planes[storedPlane]; p.stream {
+		w.buf = appendTail(w.buf[:0], t.frames, t.sizes, t.signs)
+		if _, err := w.dst.WriteAt(w.buf, w.reserved+p.Offset+t.filled[storedPlane].n); err != nil {
+			return err
+		}
+		t.filled[storedPlane] = t.filled[storedPlane].join(sumOf(w.buf))
+		p.Size = t.filled[storedPlane].n
+		p.Shape = format.Shape{uint64(p.Size)}
+		w.end += p.Size
+		t.frames, t.sizes, t.signs = nil, nil, nil
+	}
+	crc := sum{}
+	for k := range t.planes {
+		p := &t.planes[k]
+		if h.Action == Encoded && k >= maxPlanes {
+			var value [4]byte
+			le.PutUint32(value[:], math.Float32bits(h.Codec.Params[k-maxPlanes]))
+			if _, err := w.dst.WriteAt(value[:], w.reserved+p.Offset); err != nil {
+				return err
+			}
+			crc = crc.join(sumOf(value[:]))
+			continue
+		}
+		if t.filled[k].n != p.Size {
+			return fmt.Errorf("tensor %s: plane %s has %d bytes, expected %d", format.Quote(h.Name), format.Quote(p.Name), t.filled[k].n, p.Size)
+		}
+		crc = crc.join(t.filled[k])
+	}
+	h.CRC = Checksum{crc.crc, true}
+	return nil
+}
+
+// Finish writes the header, once every tensor is complete, and returns the
+// tensors as the header describes them.
+func (w *Writer) Finish() (Sizes, []Tensor, error) {
+	s := Sizes{Payload: w.end, Tensors: make([]int64, len(w.tensors))}
+	for i := range w.tensors {
+		t, h := &w.tensors[i], &w.header.Tensors[i]
+		if h.Action == Tied {
+			continue
+		}
+		want := Chunks(h.DType, h.Size())
+		if t.chunks != want {
+			return s, nil, fmt.Errorf("tensor %s: %d of %d chunks were written", format.Quote(h.Name), t.chunks, want)
+		}
+		if want == 0 { // no data, but it may have an index or parameters
+			w.begin(i)
+			if err := w.finish(i); err != nil {
+				return s, nil, err
+			}
+		}
+		for _, p := range t.planes {
+			s.Tensors[i] += p.Size
+		}
+	}
+	s.Payload = w.end
+	json, err := w.marshal()
+	if err != nil {
+		return s, nil, err
+	}
+	header, err := safetensors.FrameHeader(json, w.reserved)
+	if err != nil {
+		return s, nil, err
+	}
+	if int64(len(header)) != w.reserved {
+		return s, nil, fmt.Errorf("the header needs %d bytes, more than the %d that were reserved", len(header), w.reserved)
+	}
+	s.Header = safetensors.PrefixSize + int64(len(json))
+	s.Padding = int64(len(header)) - s.Header
+	_, err = w.dst.WriteAt(header, 0)
+	return s, w.header.Tensors, err
+}
