@@ -1,6 +1,10 @@
 package codec
 
-import "math"
+import (
+	"math"
+	"os"
+	"sync/atomic"
+)
 
 // A Kernel is one implementation of the inner loops. All kernels give the same
 // bytes; they differ in speed and in the CPU features they need.
@@ -20,8 +24,8 @@ type Kernel struct {
 }
 
 // kernels lists all of them, fastest first; the last one, plain Go, runs
-// everywhere. One that lacks a function for some type takes it from generic.
-var kernels = []*Kernel{&generic}
+// everywhere.
+var kernels = append(assembly[:len(assembly):len(assembly)], &generic)
 
 // Kernels lists the kernels that this machine can run, fastest first.
 func Kernels() []*Kernel {
@@ -34,10 +38,27 @@ func Kernels() []*Kernel {
 	return list
 }
 
-// Best returns the fastest kernel that this machine can run.
-func Best() *Kernel { return best }
+// Best returns the kernel to use: the fastest that this machine can run, or the
+// one that the environment variable QINSCONV_KERNEL names. A name that this
+// machine has no kernel for changes nothing.
+func Best() *Kernel { return best.Load() }
 
-var best = Kernels()[0]
+// Use makes Best return another kernel and returns the one before. It is for
+// tests that compare kernels.
+func Use(k *Kernel) *Kernel { return best.Swap(k) }
+
+var best atomic.Pointer[Kernel]
+
+func init() {
+	list := Kernels()
+	best.Store(list[0])
+	name := os.Getenv("QINSCONV_KERNEL")
+	for _, k := range list {
+		if k.name == name {
+			best.Store(k)
+		}
+	}
+}
 
 // Name returns the kernel's name, such as "generic".
 func (k *Kernel) Name() string { return k.name }

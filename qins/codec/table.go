@@ -19,6 +19,9 @@ type Encoder struct {
 
 	// F16 and BF16: the code of every magnitude.
 	half *[1 << 15]uint8
+
+	// For kernels that can use it; nil where it does not fit the map.
+	approx *approx
 }
 
 // cellCount is enough for every range of the log codec: the smallest distance
@@ -39,7 +42,7 @@ const never = 1 << 31
 
 // NewEncoder prepares a map for encoding weights of one type.
 func NewEncoder(m *Map, t Type) (*Encoder, error) {
-	e := &Encoder{typ: t}
+	e := &Encoder{typ: t, approx: newApprox(m, t)}
 	if t != F32 {
 		e.half = new([1 << 15]uint8)
 		e.fillHalf(m)
@@ -77,16 +80,32 @@ func (t Type) ceilHalf(f uint32) int {
 	if t == BF16 {
 		return int((f + 0xffff) >> 16)
 	}
-	lo, hi := 0, 1<<15
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if widenF16(uint16(mid)) < f {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	return ceilF16(f)
+}
+
+// ceilF16 is ceilHalf for F16.
+func ceilF16(f uint32) int {
+	const (
+		bias   = 112 << 23       // between the exponents' biases
+		normal = bias + 1<<23    // the smallest normal F16
+		over   = bias + 0x1f<<23 // past every F16
+	)
+	switch {
+	case f >= infinity:
+		return min(0x7c00+int((f-infinity+1<<13-1)>>13), 1<<15)
+	case f >= over:
+		return 0x7c00
+	case f >= normal:
+		return int((f - bias + 1<<13 - 1) >> 13)
+	case f < 1<<23:
+		return int(min(f, 1)) // far below the smallest subnormal
 	}
-	return lo
+	// 1.m·2^(e−127) in units of 2^-24.
+	mantissa, shift := uint64(f&(1<<23-1)|1<<23), 126-f>>23
+	if shift > 25 {
+		return 1
+	}
+	return int((mantissa + 1<<shift - 1) >> shift)
 }
 
 func (e *Encoder) fillCells(m *Map) error {

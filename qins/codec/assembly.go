@@ -1,0 +1,86 @@
+//go:build !noasm && amd64
+
+package codec
+
+import "math"
+
+// The functions below make a kernel's functions of loops in assembly that take
+// whole blocks of weights only; what is left over goes to plain Go. They are
+// given as Go values so that all kernels share the slicing.
+
+// scanLanes is what a scan in assembly leaves: the smallest magnitude, less a
+// floor and wrapped round as in scanF32, and the largest, of each lane.
+type scanLanes struct {
+	min, max [64]byte
+}
+
+// scanBlock is the number of bytes that scans in assembly take at a time.
+const scanBlock = 256
+
+func scanWith(t Type, loop func(src *byte, n int, floor uint32, lanes *scanLanes)) func([]byte, *Scan) {
+	floor := uint32(tiny)
+	if t != F32 {
+		floor = uint32(t.ceilHalf(tiny))
+	}
+	return func(src []byte, s *Scan) {
+		if n := len(src) &^ (scanBlock - 1); n > 0 {
+			var lanes scanLanes
+			loop(&src[0], n, floor, &lanes)
+			s.Merge(lanes.scan(t, floor))
+			src = src[n:]
+		}
+		generic.scan[t](src, s)
+	}
+}
+
+func (l *scanLanes) scan(t Type, floor uint32) Scan {
+	lo, hi := uint32(math.MaxUint32), uint32(0)
+	limit := uint32(magnitude)
+	widen := func(m uint32) uint32 { return m }
+	if t == F32 {
+		for i := 0; i < len(l.min); i += 4 {
+			lo, hi = min(lo, le.Uint32(l.min[i:])), max(hi, le.Uint32(l.max[i:]))
+		}
+	} else {
+		for i := 0; i < len(l.min); i += 2 {
+			lo, hi = min(lo, uint32(le.Uint16(l.min[i:]))), max(hi, uint32(le.Uint16(l.max[i:])))
+		}
+		limit = halfMagnitude
+		widen = func(m uint32) uint32 { return t.widen(uint16(m)) }
+	}
+	s := Scan{Min: NoMin, Max: widen(hi)}
+	if lo <= limit-floor {
+		s.Min = widen(lo + floor)
+	}
+	return s
+}
+
+func encodeWith(t Type, loop func(codes, signs, src *byte, n int, a *approx), block int) func(codes, signs, src []byte, e *Encoder) {
+	return func(codes, signs, src []byte, e *Encoder) {
+		if n := len(codes) &^ (block - 1); n > 0 && e.approx != nil {
+			loop(&codes[0], &signs[0], &src[0], n, e.approx)
+			codes, signs, src = codes[n:], signs[n/8:], src[n*t.Size():]
+		}
+		generic.encode[t](codes, signs, src, e)
+	}
+}
+
+func decodeWith(t Type, loop func(dst, codes, signs *byte, n int, d *Decoder), block int) func(dst, codes, signs []byte, d *Decoder) {
+	return func(dst, codes, signs []byte, d *Decoder) {
+		if n := len(codes) &^ (block - 1); n > 0 {
+			loop(&dst[0], &codes[0], &signs[0], n, d)
+			dst, codes, signs = dst[n*t.Size():], codes[n:], signs[n/8:]
+		}
+		generic.decode[t](dst, codes, signs, d)
+	}
+}
+
+func measureWith(t Type, loop func(want, got *byte, n int, s *Sums), block int) func(want, got []byte, s *Sums) {
+	return func(want, got []byte, s *Sums) {
+		if n := len(want) / t.Size() &^ (block - 1); n > 0 {
+			loop(&want[0], &got[0], n, s)
+			want, got = want[n*t.Size():], got[n*t.Size():]
+		}
+		generic.measure[t](want, got, s)
+	}
+}

@@ -1,0 +1,69 @@
+//go:build !noasm
+
+package codec
+
+import "golang.org/x/sys/cpu"
+
+var assembly = []*Kernel{&avx512}
+
+// avx512 needs, beside the foundation: VL for its ymm and xmm forms, BW for
+// words and bytes, DQ for signs to masks and parts of vectors, VBMI for tables of
+// bytes, BMI1 to go through masks. The cpu package reports AVX-512 only where the
+// operating system saves its registers.
+var avx512 = Kernel{
+	name: "avx512",
+	available: func() bool {
+		x := &cpu.X86
+		return x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VBMI && x.HasBMI1
+	},
+	scan: [numTypes]func([]byte, *Scan){
+		F32:  scanWith(F32, avx512Scan32),
+		F16:  scanWith(F16, avx512Scan16),
+		BF16: scanWith(BF16, avx512Scan16),
+	},
+	encode: [numTypes]func(codes, signs, src []byte, e *Encoder){
+		F32:  encodeWith(F32, avx512EncodeF32, 64),
+		F16:  encodeWith(F16, avx512EncodeF16, 64),
+		BF16: encodeWith(BF16, avx512EncodeBF16, 64),
+	},
+	decode: [numTypes]func(dst, codes, signs []byte, d *Decoder){
+		F32:  decodeWith(F32, avx512DecodeF32, 64),
+		F16:  decodeWith(F16, avx512DecodeHalf, 64),
+		BF16: decodeWith(BF16, avx512DecodeHalf, 64),
+	},
+	measure: [numTypes]func(want, got []byte, s *Sums){
+		F32:  measureWith(F32, avx512MeasureF32, 16),
+		F16:  measureWith(F16, avx512MeasureF16, 16),
+		BF16: measureWith(BF16, avx512MeasureBF16, 16),
+	},
+}
+
+//go:noescape
+func avx512Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
+
+//go:noescape
+func avx512Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
+
+//go:noescape
+func avx512EncodeF32(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx512EncodeF16(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx512EncodeBF16(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx512DecodeF32(dst, codes, signs *byte, n int, d *Decoder)
+
+//go:noescape
+func avx512DecodeHalf(dst, codes, signs *byte, n int, d *Decoder)
+
+//go:noescape
+func avx512MeasureF32(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx512MeasureF16(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx512MeasureBF16(want, got *byte, n int, s *Sums)
