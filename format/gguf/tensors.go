@@ -65,7 +65,7 @@ func (p *parser) readTensorInfo(t *format.Tensor) error {
 	}
 	t.Shape = make(format.Shape, dims)
 	for j := range t.Shape {
-		if t.Shape[len(t.Shape)-1-j], err = p.uint64("the dimensions"); err != nil {
+		if t.Shape[len(t.Shape)-1-j], err = p.uint64("a dimension"); err != nil {
 			return err
 		}
 	}
