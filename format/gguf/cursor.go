@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/qinsconv/qinsconv/format"
 )
@@ -43,7 +42,10 @@ func (c *cursor) need(n uint64, what string) error {
 	for len(c.buf) < c.pos+int(n) {
 		have := len(c.buf)
 		end := min(max(2*have, firstRead), limit)
-		c.buf = slices.Grow(c.buf, end-have)[:end]
+		// No append, which would grow by more.
+		grown := make([]byte, end)
+		copy(grown, c.buf)
+		c.buf = grown
 		if got, err := c.r.ReadAt(c.buf[have:], int64(have)); got < end-have {
 			c.buf = c.buf[:have+got]
 			if err == nil {
