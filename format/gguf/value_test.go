@@ -16,7 +16,7 @@ import (
 func vector(t *testing.T, name string) *gguf.File {
 	t.Helper()
 	list := fixtures.GGUFVectors()
-	i := slices.IndexFunc(list, func(v fixtures.GGUFVector) bool { return v.Name == name })
+	i := slices.IndexFunc(list, func(v fixtures.Vector) bool { return v.Name == name })
 	if i < 0 {
 		t.Fatalf("no vector %s", name)
 	}

@@ -26,7 +26,7 @@ func TestVectors(t *testing.T) {
 		seen[v.Name] = true
 		t.Run(v.Name, func(t *testing.T) {
 			f, err := parse(v.File)
-			if v.Verdict == fixtures.GGUFAccept {
+			if v.Verdict == fixtures.Accept {
 				if err != nil {
 					t.Fatalf("%s: %v", v.About, err)
 				}
@@ -179,7 +179,7 @@ func TestAllocation(t *testing.T) {
 // TestCut cuts an honest file at every byte.
 func TestCut(t *testing.T) {
 	for _, v := range fixtures.GGUFVectors() {
-		if v.Verdict != fixtures.GGUFAccept || len(v.File) > 10000 {
+		if v.Verdict != fixtures.Accept || len(v.File) > 10000 {
 			continue
 		}
 		f, err := parse(v.File)
