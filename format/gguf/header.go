@@ -17,8 +17,8 @@ import (
 // hostile file from taking much more memory than an honest one.
 const (
 	MaxHeader    = 100_000_000 // bytes before the data section
-	MaxKeyValues = 1 << 20
-	MaxTensors   = 1 << 20
+	MaxKeyValues = 1 << 18
+	MaxTensors   = 1 << 18
 )
 
 // Limits of the format.
