@@ -150,3 +150,57 @@ func (c *Chunk) seal(source int) {
 		c.sums[i] = sumOf(p)
 	}
 }
+
+// Estimate predicts from histograms what a chunk adds to the stream of a tensor
+// that is stored as one. w is nil for kept tensors.
+func (p *Packer) Estimate(t *Tensor, w *Weights, src []byte) (int64, error) {
+	if t.Action == Encoded {
+		n := len(src) / w.typ.Size()
+		p.codes = resize(p.codes, n)
+		p.scratch = resize(p.scratch, (n+7)/8)
+		p.kernel.Encode(p.codes, p.scratch, src, w.encoder)
+		return p.frames.estimate(p.codes), nil
+	}
+	if t.Data != ZstdRotated {
+		// Repeats count as well, which no histogram shows.
+		var c Chunk
+		err := p.Keep(&c, t, src)
+		return c.Size(), err
+	}
+	p.scratch = resize(p.scratch, len(src))
+	codec.SplitPlanes(p.scratch, src, elementSize(t.DType), true)
+	return p.frames.estimate(p.scratch), nil
+}
+
+// Shrinks reports whether the compact layout's encoding makes a sample of a
+// kept tensor smaller by enough to be worth decoding.
+func (p *Packer) Shrinks(d format.DType, sample []byte) (bool, error) {
+	t := Tensor{DType: d, Action: Kept, Data: keptEncoding(d)}
+	n, err := p.Estimate(&t, nil, sample)
+	return n < int64(len(sample))-int64(len(sample))/64, err
+}
+
+// Assign sets how the layout stores a tensor whose action is set. shrinks says
+// whether a kept tensor is worth compressing.
+func (t *Tensor) Assign(l Layout, shrinks bool) {
+	t.Stored, t.Sign, t.Data = "", "", ""
+	switch {
+	case t.Action == Encoded:
+		t.Stored, t.Sign = l.codeEncoding(), l.signEncoding()
+	case t.Action == Kept && l == Compact && shrinks:
+		t.Data = keptEncoding(t.DType)
+	case t.Action == Kept:
+		t.Data = Raw
+	}
+}
+
+// IsStream reports whether the tensor's size in the file is known only once it
+// is written.
+func (t *Tensor) IsStream() bool {
+	return t.Stored == Zstd || t.Data == Zstd || t.Data == ZstdRotated
+}
+
+// IndexSize returns the bytes that a stream takes beside its chunks.
+func (t *Tensor) IndexSize() int64 {
+	return tailSize(Chunks(t.DType, t.Size()), t.Action == Encoded)
+}

@@ -1,6 +1,7 @@
 package qins
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -249,7 +250,7 @@ func (t *Tensor) frameSize(i int) int {
 
 // Check compares the planes of stored tensor i with its CRC-32C and decodes
 // every chunk. It reads bounded pieces.
-func (f *File) Check(i int) error {
+func (f *File) Check(ctx context.Context, i int) error {
 	r := f.reader()
 	defer f.readers.Put(r)
 	t := &f.header.Tensors[i]
@@ -257,6 +258,9 @@ func (f *File) Check(i int) error {
 	r.out = buf
 	var sums TensorSum
 	for c := range Chunks(t.DType, t.Size()) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		s, _, err := r.Read(buf, i, c)
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ var le = binary.LittleEndian
 
 // A frame is one zstd frame (RFC 8878) with a content size, a content checksum
 // and neither window nor dictionary. Its blocks hold Huffman-coded literals and
-// no sequences, or are raw where that is smaller: codes are close to
+// no sequences, or one byte repeated, or are raw where that is smaller: codes are close to
 // independent draws, so that looking for repeats costs time and finds nothing.
 const (
 	frameMagic = 0xfd2fb528
@@ -25,8 +25,10 @@ const (
 	frameOverhead   = frameHeaderSize + 4 // with the checksum
 
 	blockMax        = 128 << 10
+	blockMin        = 16 // below that nothing is to be gained
 	blockHeaderSize = 3
 	blockRaw        = 0
+	blockRLE        = 1
 	blockCompressed = 2
 	// blockOverhead is what a compressed block takes beside its literals: its
 	// header, that of the literals and the byte that says "no sequences".
@@ -71,6 +73,10 @@ func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
 		}
 		dst = append(dst, byte(h), byte(h>>8), byte(h>>16))
 	}
+	if len(src) < blockMin {
+		header(blockRaw, len(src))
+		return append(dst, src...), nil
+	}
 	w.huff.Reuse = huff0.ReusePolicyNone
 	packed, _, err := huff0.Compress4X(src, &w.huff)
 	switch {
@@ -80,7 +86,10 @@ func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
 		dst = append(dst, byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
 		dst = append(dst, packed...)
 		return append(dst, 0), nil
-	case err == nil, errors.Is(err, huff0.ErrIncompressible), errors.Is(err, huff0.ErrUseRLE):
+	case errors.Is(err, huff0.ErrUseRLE):
+		header(blockRLE, len(src))
+		return append(dst, src[0]), nil
+	case err == nil, errors.Is(err, huff0.ErrIncompressible):
 		header(blockRaw, len(src))
 		return append(dst, src...), nil
 	}
@@ -108,26 +117,37 @@ func (w *frameWriter) appendSmallest(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// estimateFrame predicts the size of the frame for bytes with these counts, one
-// histogram for each block.
-func (w *frameWriter) estimateFrame(blocks ...*[256]uint32) int64 {
+// estimate predicts the size of appendFrame's frame from histograms.
+func (w *frameWriter) estimate(src []byte) int64 {
 	size := int64(frameOverhead)
-	for _, count := range blocks {
-		var n, distinct int64
-		for _, c := range count {
-			n += int64(c)
-			if c > 0 {
-				distinct++
-			}
-		}
-		raw := blockHeaderSize + n
-		packed := raw
-		if distinct > 1 && w.huff.BuildCTable(count) == nil {
-			packed = blockOverhead + int64(w.huff.EstimateSize(count)) + distinct/2
-		}
-		size += min(raw, packed)
+	for len(src) > 0 {
+		block := src[:min(blockMax, len(src))]
+		src = src[len(block):]
+		size += w.estimateBlock(block)
 	}
 	return size
+}
+
+func (w *frameWriter) estimateBlock(src []byte) int64 {
+	var count [256]uint32
+	for _, b := range src {
+		count[b]++
+	}
+	distinct := 0
+	for _, c := range count {
+		if c > 0 {
+			distinct++
+		}
+	}
+	if distinct == 1 {
+		return blockHeaderSize + 1
+	}
+	raw := int64(blockHeaderSize + len(src))
+	if w.huff.BuildCTable(&count) != nil {
+		return raw
+	}
+	// A table of code lengths takes about half a byte a symbol.
+	return min(raw, int64(blockOverhead+w.huff.EstimateSize(&count)+distinct/2))
 }
 
 // A frameReader decodes frames.

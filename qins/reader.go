@@ -58,17 +58,20 @@ func (f *File) CheckSum(i int, sums *TensorSum) error {
 		crc = crc.join(part).join(sumOf(rest))
 	}
 	if got := (Checksum{crc.crc, true}); got != t.CRC {
-		return &ChecksumError{format.Error{File: f.Name(), Tensor: t.Name, Problem: "the data does not match its CRC-32C",
+		return &ChecksumError{&format.Error{File: f.Name(), Tensor: t.Name, Problem: "the data does not match its CRC-32C",
 			Found: got.String(), Expected: t.CRC.String(), Hint: "the file was damaged after it was written"}}
 	}
 	return nil
 }
 
 // A ChecksumError says that data differs from what was once written.
-type ChecksumError struct{ format.Error }
+type ChecksumError struct{ Bad *format.Error }
 
-// Unwrap returns the [format.Error].
-func (e *ChecksumError) Unwrap() error { return &e.Error }
+// Error implements error.
+func (e *ChecksumError) Error() string { return e.Bad.Error() }
+
+// Unwrap returns what is bad.
+func (e *ChecksumError) Unwrap() error { return e.Bad }
 
 // Read decodes chunk c of stored tensor i to dst, which holds a full chunk or
 // more, in the source's dtype. It returns the checksum of what it read and the
@@ -83,7 +86,7 @@ func (r *ChunkReader) Read(dst []byte, i, c int) (ChunkSum, int, error) {
 	off, n := t.chunk(c)
 	dst = dst[:n]
 	bad := func(problem string, err error) error {
-		return &ChecksumError{format.Error{File: r.f.Name(), Tensor: t.Name, Problem: fmt.Sprintf("chunk %d: %s", c, problem), Err: err}}
+		return &ChecksumError{&format.Error{File: r.f.Name(), Tensor: t.Name, Problem: fmt.Sprintf("chunk %d: %s", c, problem), Err: err}}
 	}
 
 	data := &s.planes[storedPlane]

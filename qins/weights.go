@@ -66,6 +66,20 @@ func Scan(d format.DType, src []byte, s *codec.Scan) {
 	codec.Best().Scan(t, src, s)
 }
 
+// Fit derives a codec's parameters from a scan of all weights, or says why the
+// tensor is to be kept.
+func Fit(id string, s codec.Scan) (*Codec, error) {
+	family, err := codec.ByID(id)
+	if err != nil {
+		return nil, err
+	}
+	params, err := family.Fit(s)
+	if err != nil {
+		return nil, err
+	}
+	return &Codec{ID: id, Params: params}, nil
+}
+
 // Encodable reports whether a dtype's tensors can be encoded.
 func Encodable(d format.DType) bool {
 	_, ok := floatType(d)

@@ -164,9 +164,8 @@ func (w *Writer) marshal() ([]byte, error) {
 	return safetensors.AppendHeader(nil, metadata, list)
 }
 
-// Size predicts the size of the finished file from those of its streams, one
-// for each stored tensor that has one.
-func (w *Writer) Size(streams func(tensor int) int64) Sizes {
+// Predict predicts the sizes of the finished file from those of its streams.
+func (w *Writer) Predict(streams func(tensor int) int64) Sizes {
 	s := Sizes{Header: w.reserved, Tensors: make([]int64, len(w.tensors))}
 	for i := range w.tensors {
 		for _, p := range w.tensors[i].planes {

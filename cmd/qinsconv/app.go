@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/qinsconv/qinsconv/convert"
+	"github.com/qinsconv/qinsconv/qins"
+	"github.com/qinsconv/qinsconv/qins/codec"
+)
+
+const description = `QINS stores linear weights as 8-bit logarithmic codes. Everything else is kept
+without loss, tied tensors are stored once, and a manifest beside the output
+gives its true size.
+
+   qinsconv model.safetensors model.qins          convert
+   qinsconv plan model.safetensors                what would be done, and the size
+   qinsconv verify model.qins                     check the file and its manifest
+   qinsconv decode model.qins back.safetensors    turn it back
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad input file, 4 verification
+found a difference.`
+
+// newApp builds the command. Without the name of a command it converts.
+func newApp(stdout, stderr io.Writer) *cli.App {
+	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, convert.Tool) }
+	ui := &ui{stdout: stdout, stderr: stderr}
+	rules := &ruleList{}
+	commands := []*cli.Command{
+		{
+			Name:      "convert",
+			Usage:     "convert a checkpoint to a .qins file (the default command)",
+			ArgsUsage: "IN OUT",
+			Flags:     join(conversionFlags(rules), jobsFlags(), forceFlags(), outputFlags()),
+			Action:    func(c *cli.Context) error { return convertCommand(c, ui, rules) },
+		},
+		{
+			Name:      "plan",
+			Usage:     "say what would be encoded, kept and tied, by which rule, and the size",
+			ArgsUsage: "IN",
+			Flags:     join(conversionFlags(rules), jobsFlags(), outputFlags()),
+			Action:    func(c *cli.Context) error { return planCommand(c, ui, rules) },
+		},
+		{
+			Name:      "decode",
+			Usage:     "turn a .qins file back into the source's format",
+			ArgsUsage: "IN OUT",
+			Flags:     join(jobsFlags(), forceFlags(), outputFlags()),
+			Action:    func(c *cli.Context) error { return decodeCommand(c, ui) },
+		},
+		{
+			Name:      "inspect",
+			Usage:     "list the header and tensors of a file of any known format",
+			ArgsUsage: "FILE",
+			Flags:     outputFlags(),
+			Action:    func(c *cli.Context) error { return inspectCommand(c, ui) },
+		},
+		{
+			Name:      "verify",
+			Usage:     "check a .qins file, or the one that a manifest belongs to",
+			ArgsUsage: "PATH",
+			Flags: join([]cli.Flag{&cli.StringFlag{
+				Name: "against", Usage: "also compare with the `SOURCE` that was converted"}},
+				jobsFlags(), outputFlags()),
+			Action: func(c *cli.Context) error { return verifyCommand(c, ui) },
+		},
+		{
+			Name:      "completion",
+			Usage:     "print a script that completes commands and options in a shell",
+			ArgsUsage: "bash|zsh|fish",
+			Action:    completionCommand,
+		},
+	}
+	for _, c := range commands {
+		c.OnUsageError = onUsageError
+		c.HideHelpCommand = true
+	}
+	return &cli.App{
+		Name:                 "qinsconv",
+		Usage:                "make model checkpoints smaller on disk, and say truly how much smaller",
+		UsageText:            "qinsconv [options] IN OUT\nqinsconv COMMAND [options] ...",
+		Description:          description,
+		Version:              convert.Version,
+		Writer:               stdout,
+		ErrWriter:            stderr,
+		Commands:             commands,
+		Flags:                join(conversionFlags(rules), jobsFlags(), forceFlags(), outputFlags()),
+		Action:               func(c *cli.Context) error { return convertCommand(c, ui, rules) },
+		EnableBashCompletion: true,
+		HideHelpCommand:      true,
+		OnUsageError:         onUsageError,
+		ExitErrHandler:       func(*cli.Context, error) {},
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+
+func join(lists ...[]cli.Flag) []cli.Flag {
+	var all []cli.Flag
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+func conversionFlags(rules *ruleList) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "layout", Value: string(qins.DefaultLayout), Usage: "how to store codes and signs: `LAYOUT` is " + layouts()},
+		&cli.StringFlag{Name: "codec", Value: codec.IDs()[0], Usage: "the `CODEC` of weights: " + strings.Join(codec.IDs(), ", ")},
+		&cli.GenericFlag{Name: "include", Value: ruleFlag{rules, true}, Usage: "encode tensors whose name matches `RE`; repeatable"},
+		&cli.GenericFlag{Name: "exclude", Value: ruleFlag{rules, false}, Usage: "keep tensors whose name matches `RE`; the first of all rules that matches wins"},
+	}
+}
+
+func layouts() string {
+	var names []string
+	for _, l := range qins.Layouts() {
+		names = append(names, string(l))
+	}
+	return strings.Join(names, ", ")
+}
+
+func jobsFlags() []cli.Flag {
+	return []cli.Flag{&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "use `N` workers (default: one for each processor)"}}
+}
+
+func forceFlags() []cli.Flag {
+	return []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace an output that exists"}}
+}
+
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "json", Usage: "write one JSON object for each event, and nothing else, to standard output"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write errors only"},
+	}
+}
+
+// A ruleList gathers --include and --exclude in the order in which they stand.
+type ruleList struct{ rules []convert.Rule }
+
+// A ruleFlag is one of the two flags.
+type ruleFlag struct {
+	list    *ruleList
+	include bool
+}
+
+// Set implements cli.Generic.
+func (f ruleFlag) Set(pattern string) error {
+	r, err := convert.NewRule(f.include, pattern)
+	if err != nil {
+		return err
+	}
+	f.list.rules = append(f.list.rules, r)
+	return nil
+}
+
+// String implements cli.Generic.
+func (f ruleFlag) String() string { return "" }
+
+// paths returns the arguments of a command, which must be as many as the names.
+func paths(c *cli.Context, names ...string) ([]string, error) {
+	args := c.Args().Slice()
+	if len(args) != len(names) {
+		return nil, &usageError{fmt.Sprintf("%s: found %d arguments, expected %s", c.Command.FullName(), len(args), strings.Join(names, " "))}
+	}
+	return args, nil
+}
+
+func conversionOptions(c *cli.Context, rules *ruleList, events func(convert.Event)) (convert.Options, error) {
+	layout, err := qins.ParseLayout(c.String("layout"))
+	if err != nil {
+		return convert.Options{}, &usageError{err.Error()}
+	}
+	jobs, err := jobs(c)
+	return convert.Options{Layout: layout, Codec: c.String("codec"), Rules: rules.rules, Jobs: jobs, Force: c.Bool("force"), Events: events}, err
+}
+
+func jobs(c *cli.Context) (int, error) {
+	n := c.Int("jobs")
+	if c.IsSet("jobs") && n < 1 {
+		return 0, &usageError{fmt.Sprintf("--jobs: found %d, expected 1 or more", n)}
+	}
+	return n, nil
+}

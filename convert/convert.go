@@ -1,0 +1,282 @@
+// Package convert turns checkpoints into .qins files and back, and verifies
+// what it made.
+//
+// A conversion surveys the source, decides for each tensor by which rule it is
+// encoded, kept or tied, writes the file in chunks through a pool of workers,
+// measures the finished file and publishes it with its manifest, whole or not
+// at all. The bytes do not depend on the number of workers. Sources are only
+// read.
+//
+// Bad input is reported as a [format.Error], an output that is already there as
+// an [ExistsError], wrong options as an [OptionError]; everything else is the
+// error of the operating system.
+package convert
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+	"github.com/qinsconv/qinsconv/qins/codec"
+)
+
+// Options says how to convert. The zero value converts with the defaults.
+type Options struct {
+	Layout qins.Layout // qins.DefaultLayout where empty
+	Codec  string      // the id of a codec, "log" where empty
+	Rules  []Rule      // before the default rules, the first that matches wins
+	Jobs   int         // workers; the number of processors where 0
+	Force  bool        // replace an output that exists
+	Events func(Event) // may be nil
+}
+
+// An OptionError says that the options are wrong.
+type OptionError struct{ Err error }
+
+// Error implements error.
+func (e *OptionError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// normalize fills in the defaults.
+func (o Options) normalize() (Options, error) {
+	if o.Layout == "" {
+		o.Layout = qins.DefaultLayout
+	}
+	if _, err := qins.ParseLayout(string(o.Layout)); err != nil {
+		return o, &OptionError{err}
+	}
+	if o.Codec == "" {
+		o.Codec = codec.IDs()[0]
+	}
+	if _, err := codec.ByID(o.Codec); err != nil {
+		return o, &OptionError{err}
+	}
+	if o.Jobs < 0 {
+		return o, &OptionError{fmt.Errorf("jobs: found %d, expected a positive number", o.Jobs)}
+	}
+	if o.Jobs == 0 {
+		o.Jobs = runtime.GOMAXPROCS(0)
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	return o, nil
+}
+
+// Convert converts the file in to the .qins file out and writes its manifest
+// beside it.
+func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, error) {
+	opts, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	src, err := openSource(in)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if err := differentFiles(in, out, ManifestPath(out)); err != nil {
+		return nil, err
+	}
+	file, err := create(out, opts.Force)
+	if err != nil {
+		return nil, err
+	}
+	defer file.discard()
+	manifestFile, err := create(ManifestPath(out), opts.Force)
+	if err != nil {
+		return nil, err
+	}
+	defer manifestFile.discard()
+	opts.Events(Start{In: in, Out: out, Size: src.Size(), Tensors: len(src.Tensors())})
+
+	// The source's hash is taken beside everything else.
+	group, groupCtx := errgroup.WithContext(ctx)
+	var sourceSum string
+	group.Go(func() (err error) {
+		sourceSum, err = hashFile(groupCtx, src, src.Size(), src.Name())
+		return err
+	})
+	var m *Manifest
+	group.Go(func() error {
+		plan, err := newPlan(groupCtx, src, opts)
+		if err != nil {
+			return err
+		}
+		m, err = write(groupCtx, plan, file, opts)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := src.unchanged(); err != nil {
+		return nil, err
+	}
+
+	m.Source.SHA256 = sourceSum
+	m.Output.Name = filepath.Base(out)
+	text, err := m.seal()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := manifestFile.WriteAt(text, 0); err != nil {
+		return nil, err
+	}
+	if err := manifestFile.Sync(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := publish(file, manifestFile); err != nil {
+		return nil, err
+	}
+	opts.Events(Done{In: in, Out: out, Size: int64(m.Output.Size), Manifest: m})
+	return m, nil
+}
+
+// write writes the file that a plan describes and measures it.
+func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest, error) {
+	w, err := qins.NewWriter(file, &p.header, p.src.Metadata())
+	if err != nil {
+		return nil, inFile(err, p.src.Name())
+	}
+	job := &encoding{plan: p, writer: w, opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
+	if err := job.run(ctx); err != nil {
+		return nil, err
+	}
+	sizes, tensors, err := w.Finish()
+	if err != nil {
+		return nil, err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(file.Sync)
+	var hash string
+	group.Go(func() (err error) {
+		opts.Events(Progress{Phase: "hash", Done: 0, Total: sizes.Total()})
+		hash, err = hashFile(ctx, file, sizes.Total(), file.final)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() != sizes.Total() {
+		return nil, fmt.Errorf("%s: the file has %d bytes, its parts %d", file.final, info.Size(), sizes.Total())
+	}
+	for i := range p.Tensors {
+		p.Tensors[i].Tensor = tensors[i]
+		p.Tensors[i].OutputBytes = sizes.Tensors[i]
+	}
+	m := newManifest(p, job.errors())
+	m.Output = Output{Size: uint64(info.Size()), SHA256: hash, HeaderBytes: uint64(sizes.Header), PayloadBytes: uint64(sizes.Payload), PaddingBytes: uint64(sizes.Padding)}
+	m.Totals = m.total()
+	return m, nil
+}
+
+// encodingTensor is the state of one tensor while it is converted.
+type encodingTensor struct {
+	weights lazyWeights
+	errs    codec.Errors
+	done    int // chunks
+	bytes   int64
+}
+
+// encoding is a running conversion.
+type encoding struct {
+	plan    *Plan
+	writer  *qins.Writer
+	opts    Options
+	tensors []encodingTensor
+}
+
+// encodingResult is what a worker makes of a piece.
+type encodingResult struct {
+	chunk qins.Chunk
+	sums  codec.Sums
+}
+
+func (e *encoding) run(ctx context.Context) error {
+	total := e.plan.bytes(e.plan.isStored)
+	var done int64
+	finished := 0
+	packers := make([]*qins.Packer, e.opts.Jobs)
+	for i := range packers {
+		packers[i] = qins.NewPacker()
+	}
+	report := func(i int) {
+		finished++
+		t := &e.plan.Tensors[i]
+		e.opts.Events(TensorDone{Index: finished, Of: len(e.plan.Tensors), Name: t.Name, DType: t.DType, Shape: t.Shape,
+			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, SourceBytes: t.SourceBytes, OutputBytes: e.tensors[i].bytes})
+	}
+	process := func(worker int, pc piece, data []byte, r *encodingResult) error {
+		t := &e.plan.Tensors[pc.tensor]
+		r.sums = codec.Sums{}
+		if t.Action == qins.Kept {
+			return packers[worker].Keep(&r.chunk, &t.Tensor, data)
+		}
+		weights, err := e.tensors[pc.tensor].weights.get(&t.Tensor)
+		if err != nil {
+			return err
+		}
+		return packers[worker].Encode(&r.chunk, &t.Tensor, weights, data, &r.sums)
+	}
+	commit := func(pc piece, r *encodingResult) error {
+		if err := e.writer.Append(pc.tensor, &r.chunk); err != nil {
+			return err
+		}
+		t := &e.tensors[pc.tensor]
+		t.errs.Add(&r.sums)
+		t.bytes += r.chunk.Size()
+		done += int64(pc.size)
+		e.opts.Events(Progress{Phase: "convert", Done: done, Total: total})
+		if t.done++; pc.last {
+			t.weights.drop()
+			report(pc.tensor)
+		}
+		return nil
+	}
+	err := runPieces(ctx, e.plan.src, e.opts.Jobs, e.plan.pieces(e.plan.isStored), process, commit)
+	if err != nil {
+		return err
+	}
+	for i := range e.plan.Tensors {
+		if e.plan.Tensors[i].Action == qins.Tied || e.plan.Tensors[i].Size() == 0 {
+			report(i)
+		}
+	}
+	return nil
+}
+
+// errors returns the errors of each encoded tensor.
+func (e *encoding) errors() []*codec.Errors {
+	list := make([]*codec.Errors, len(e.tensors))
+	for i := range e.tensors {
+		if e.plan.Tensors[i].Action == qins.Encoded {
+			list[i] = &e.tensors[i].errs
+		}
+	}
+	return list
+}
+
+// inFile names the file in an error that could not know it.
+func inFile(err error, name string) error {
+	if bad, ok := err.(*format.Error); ok && bad.File == "" {
+		named := *bad
+		named.File = name
+		return &named
+	}
+	return err
+}

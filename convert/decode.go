@@ -1,0 +1,168 @@
+package convert
+
+import (
+	"context"
+	"iter"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// Decode writes the .qins file in back as a file of its source's format. It
+// gives the names, dtypes and shapes that the source had, in its order. Tied
+// tensors that the source listed are written under each of their names, so that
+// every reader finds them.
+func Decode(ctx context.Context, in, out string, opts Options) error {
+	opts, err := opts.normalize()
+	if err != nil {
+		return err
+	}
+	f, err := qins.Open(in)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if got := f.Header().Source.Format; got != "safetensors" {
+		return &format.Error{File: in, Problem: "this version cannot write the source's format", Found: format.Quote(got)}
+	}
+	if err := differentFiles(in, out); err != nil {
+		return err
+	}
+	file, err := create(out, opts.Force)
+	if err != nil {
+		return err
+	}
+	defer file.discard()
+
+	d := newDecoding(f, opts)
+	opts.Events(Start{In: in, Out: out, Size: f.Size(), Tensors: len(d.targets)})
+	w, err := safetensors.NewWriter(file, f.Metadata(), d.targets)
+	if err != nil {
+		return inFile(err, in)
+	}
+	if err := d.run(ctx, w); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := publish(file); err != nil {
+		return err
+	}
+	opts.Events(Done{In: in, Out: out, Size: info.Size()})
+	return nil
+}
+
+// decoding is a running decode.
+type decoding struct {
+	f       *qins.File
+	opts    Options
+	targets []format.Tensor // that the output lists, placed in the source's order of data
+	sources []int           // the tensor of the file for each target
+	order   []int           // of the targets' data
+}
+
+func newDecoding(f *qins.File, opts Options) *decoding {
+	d := &decoding{f: f, opts: opts}
+	at := make([]int, len(f.Tensors())) // a tensor's place among the targets
+	for i, t := range f.Tensors() {
+		at[i] = -1
+		if t.Tie != qins.TieMetadata { // the source did not list those
+			at[i] = len(d.targets)
+			d.targets = append(d.targets, format.Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape, Size: t.Size()})
+			d.sources = append(d.sources, i)
+		}
+	}
+	end := int64(0)
+	for _, i := range f.Header().Order() {
+		if at[i] >= 0 {
+			t := &d.targets[at[i]]
+			t.Offset = end
+			end += t.Size
+			d.order = append(d.order, at[i])
+		}
+	}
+	return d
+}
+
+// pieces lists the chunks of the targets in the order of their data.
+func (d *decoding) pieces() iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for _, i := range d.order {
+			stored := d.f.Tensors()[d.f.Stored(d.sources[i])]
+			t := d.targets[i]
+			t.DType = stored.DType // whose chunks are read, where this is a view
+			if !pieces(i, t, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (d *decoding) run(ctx context.Context, w *safetensors.Writer) error {
+	readers := make([]*qins.ChunkReader, d.opts.Jobs)
+	for i := range readers {
+		readers[i] = d.f.NewChunkReader()
+	}
+	var total, done int64
+	for _, t := range d.targets {
+		total += t.Size
+	}
+	finished := 0
+	report := func(i int) {
+		finished++
+		t := d.f.Tensors()[d.sources[i]]
+		d.opts.Events(TensorDone{Index: finished, Of: len(d.targets), Name: t.Name, DType: t.DType, Shape: t.Shape, Action: t.Action,
+			TiedTo: t.TiedTo, SourceBytes: d.f.StoredSize(d.sources[i]), OutputBytes: d.targets[i].Size})
+	}
+	var sums qins.TensorSum
+	process := func(worker int, pc piece, _ []byte, r *decoded) error {
+		if cap(r.data) < pc.size {
+			r.data = make([]byte, pc.size)
+		}
+		r.data = r.data[:pc.size]
+		var err error
+		r.sum, _, err = readers[worker].Read(r.data, d.f.Stored(d.sources[pc.tensor]), pc.chunk)
+		return err
+	}
+	commit := func(pc piece, r *decoded) error {
+		if pc.chunk == 0 {
+			sums = qins.TensorSum{}
+		}
+		sums.Add(r.sum)
+		t := &d.targets[pc.tensor]
+		if err := w.WriteAt(r.data, pc.tensor, pc.off-t.Offset); err != nil {
+			return err
+		}
+		done += int64(pc.size)
+		d.opts.Events(Progress{Phase: "decode", Done: done, Total: total})
+		if pc.last {
+			report(pc.tensor)
+			return d.f.CheckSum(d.f.Stored(d.sources[pc.tensor]), &sums)
+		}
+		return nil
+	}
+	if err := runPieces(ctx, nil, d.opts.Jobs, d.pieces(), process, commit); err != nil {
+		return err
+	}
+	for _, i := range d.order {
+		if d.targets[i].Size == 0 {
+			report(i)
+		}
+	}
+	return nil
+}
+
+// decoded is what a worker makes of a piece.
+type decoded struct {
+	data []byte
+	sum  qins.ChunkSum
+}

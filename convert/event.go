@@ -1,0 +1,76 @@
+package convert
+
+import (
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// An Event tells of a job's progress. Events come one at a time, in an order
+// that does not depend on the number of workers, but for Progress, which is
+// sent whenever there is some.
+type Event interface {
+	// Kind names the event in logs: "start", "progress", "tensor", "warning"
+	// or "done".
+	Kind() string
+}
+
+// Start is the first event of a job.
+type Start struct {
+	In      string `json:"in"`
+	Out     string `json:"out,omitempty"`
+	Size    int64  `json:"size"`    // of the input, in bytes
+	Tensors int    `json:"tensors"` // that the input lists
+}
+
+// Progress says how far a phase of a job has come, in bytes. A conversion
+// passes through the phases "survey", "convert" and "hash".
+type Progress struct {
+	Phase string `json:"phase"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// TensorDone says that a tensor is finished.
+type TensorDone struct {
+	Index       int          `json:"index"` // from 1, in the order of being finished
+	Of          int          `json:"of"`
+	Name        string       `json:"name"`
+	DType       format.DType `json:"dtype"`
+	Shape       format.Shape `json:"shape"`
+	Action      qins.Action  `json:"action"`
+	Rule        string       `json:"rule,omitempty"`
+	TiedTo      string       `json:"tied_to,omitempty"`
+	SourceBytes int64        `json:"source_bytes"`
+	OutputBytes int64        `json:"output_bytes"`
+}
+
+// Warning tells of something that a user should know and that is no error,
+// such as a weight that could not be encoded.
+type Warning struct {
+	Tensor  string `json:"tensor,omitempty"`
+	Message string `json:"message"`
+}
+
+// Done is the last event of a job that succeeded. Manifest is nil for jobs
+// that make none.
+type Done struct {
+	In       string    `json:"in"`
+	Out      string    `json:"out"`
+	Size     int64     `json:"size"` // of the output, in bytes
+	Manifest *Manifest `json:"-"`
+}
+
+// Kind implements [Event].
+func (Start) Kind() string { return "start" }
+
+// Kind implements [Event].
+func (Progress) Kind() string { return "progress" }
+
+// Kind implements [Event].
+func (TensorDone) Kind() string { return "tensor" }
+
+// Kind implements [Event].
+func (Warning) Kind() string { return "warning" }
+
+// Kind implements [Event].
+func (Done) Kind() string { return "done" }

@@ -1,0 +1,299 @@
+package convert
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// A Plan says what becomes of each tensor of a source, and why.
+type Plan struct {
+	Layout  qins.Layout
+	Codec   string
+	Rules   []string
+	Tensors []PlannedTensor // in the order of the source's header
+	// Sizes are the predicted sizes of the file: exact for plain and packed,
+	// within one percent for compact. NewPlan sets them.
+	Sizes qins.Sizes
+
+	src    *source
+	header qins.Header
+	// The source's order of data.
+	order []int
+}
+
+// A PlannedTensor is a tensor and what is to become of it.
+type PlannedTensor struct {
+	qins.Tensor
+	Rule string // that decided; empty for tied tensors
+	// SourceBytes are those that the source stores for this name alone: none
+	// where it shares the bytes of another.
+	SourceBytes int64
+	// OutputBytes are those that the file stores, predicted in a plan.
+	OutputBytes int64
+
+	at format.Tensor // in the source; of the kept name where this one was dropped
+}
+
+// NewPlan surveys the file in and says what Convert would do with it.
+func NewPlan(ctx context.Context, in string, opts Options) (*Plan, error) {
+	opts, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	src, err := openSource(in)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	opts.Events(Start{In: in, Size: src.Size(), Tensors: len(src.Tensors())})
+	p, err := newPlan(ctx, src, opts)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.predict(ctx, opts)
+}
+
+// SourceSize returns the size of the source in bytes.
+func (p *Plan) SourceSize() int64 { return p.src.Size() }
+
+// RuleNames lists the rules that decided, in the order in which the tensors
+// first name them.
+func (p *Plan) RuleNames() []string {
+	var names []string
+	seen := map[string]bool{}
+	for i := range p.Tensors {
+		if rule := p.Tensors[i].rule(); !seen[rule] {
+			seen[rule] = true
+			names = append(names, rule)
+		}
+	}
+	return names
+}
+
+// ByRule sums up the tensors by the rule that decided about them.
+func (p *Plan) ByRule() map[string]Group {
+	groups := map[string]Group{}
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		g := groups[t.rule()]
+		g.add(t.Action, uint64(t.Elements()), uint64(t.SourceBytes), uint64(t.OutputBytes))
+		groups[t.rule()] = g
+	}
+	return groups
+}
+
+// rule is the rule that decided, or how the tensor is tied.
+func (t *PlannedTensor) rule() string {
+	if t.Action == qins.Tied {
+		return "tied by " + string(t.Tie)
+	}
+	return t.Rule
+}
+
+// largestExact is the largest integer up to which a float64 holds each, as
+// numbers in JSON are read by many.
+const largestExact = 1<<53 - 1
+
+// newPlan decides about every tensor.
+func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
+	p := &Plan{Layout: opts.Layout, Codec: opts.Codec, Rules: []string{}, src: src}
+	for _, r := range opts.Rules {
+		p.Rules = append(p.Rules, r.String())
+	}
+	for _, t := range src.Tensors() {
+		for _, d := range t.Shape {
+			if d > largestExact {
+				return nil, &format.Error{File: src.Name(), Tensor: t.Name, Problem: "a dimension is too large",
+					Found: t.Shape.String(), Expected: fmt.Sprintf("at most %d", int64(largestExact))}
+			}
+		}
+		p.Tensors = append(p.Tensors, PlannedTensor{Tensor: qins.Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape}, SourceBytes: t.Size, at: t})
+	}
+	p.tieByOffset()
+	p.tieByMetadata(src.Metadata())
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		named := t.at
+		named.Name = t.Name
+		encode, rule := decide(named, opts.Rules)
+		t.Rule = rule
+		if t.Action != qins.Tied {
+			t.Action = qins.Kept
+			if encode {
+				t.Action = qins.Encoded
+			}
+		} else if encode {
+			t.Rule = "" // it does not stand in the way of encoding
+		}
+	}
+	p.sort()
+	scans, err := p.survey(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	p.keepTied()
+	if err := p.fit(scans, opts); err != nil {
+		return nil, err
+	}
+	if err := p.assign(); err != nil {
+		return nil, err
+	}
+	p.header = qins.Header{Version: qins.Version, Layout: p.Layout, Chunk: qins.ChunkWeights, Source: qins.Source{Format: src.Format()}}
+	p.header.Tensors = make([]qins.Tensor, len(p.Tensors))
+	for i := range p.Tensors {
+		p.header.Tensors[i] = p.Tensors[i].Tensor
+	}
+	if !slices.IsSorted(p.order) {
+		p.header.DataOrder = p.order
+	}
+	if err := qins.CheckNames(p.header.Tensors); err != nil {
+		return nil, inFile(err, src.Name())
+	}
+	return p, nil
+}
+
+// sort finds the order of the data.
+func (p *Plan) sort() {
+	p.order = make([]int, len(p.Tensors))
+	for i := range p.order {
+		p.order[i] = i
+	}
+	offset := func(t *PlannedTensor) int64 {
+		if t.Tie == qins.TieMetadata {
+			return math.MaxInt64 // it has no data, and stands last
+		}
+		return t.at.Offset
+	}
+	slices.SortStableFunc(p.order, func(a, b int) int {
+		s, t := &p.Tensors[a], &p.Tensors[b]
+		return cmp.Or(cmp.Compare(offset(s), offset(t)), cmp.Compare(s.at.Size, t.at.Size))
+	})
+}
+
+// fit derives the codec's parameters and keeps what it refuses.
+func (p *Plan) fit(scans []scan, opts Options) error {
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		if t.Action != qins.Encoded {
+			continue
+		}
+		c, err := qins.Fit(p.Codec, scans[i].weights)
+		if err != nil {
+			t.Action, t.Rule = qins.Kept, fmt.Sprintf("kept: %v (%s)", err, t.Rule)
+			opts.Events(Warning{Tensor: t.Name, Message: fmt.Sprintf("kept as it is: %v", err)})
+			continue
+		}
+		t.Codec = c
+	}
+	return nil
+}
+
+// assign sets how each tensor is stored. In the compact layout, kept tensors
+// are compressed where a sample of them shrinks.
+func (p *Plan) assign() error {
+	packer := qins.NewPacker()
+	buf := []byte{}
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		shrinks := false
+		if t.Action == qins.Kept && p.Layout == qins.Compact && t.at.Size >= minSample {
+			size := min(int64(qins.ChunkSize(t.DType)), t.at.Size)
+			for _, at := range []int64{0, (t.at.Size - size) / 2 / 8 * 8, (t.at.Size - size) / 8 * 8} {
+				buf = slices.Grow(buf[:0], int(size))[:size]
+				if err := format.ReadFull(p.src, buf, t.at.Offset+at); err != nil {
+					return err
+				}
+				ok, err := packer.Shrinks(t.DType, buf)
+				if err != nil {
+					return err
+				}
+				if shrinks = shrinks || ok; shrinks || t.at.Size == size {
+					break
+				}
+			}
+		}
+		t.Assign(p.Layout, shrinks)
+	}
+	return nil
+}
+
+// minSample is the size from which compressing a kept tensor is worth it.
+// Smaller ones stay readable for every safetensors reader.
+const minSample = 4096
+
+// isStored reports whether tensor i has data in the file.
+func (p *Plan) isStored(i int) bool { return p.Tensors[i].Action != qins.Tied }
+
+// pieces lists the chunks of the tensors that want selects, in the order of the
+// data.
+func (p *Plan) pieces(want func(i int) bool) iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for _, i := range p.order {
+			if want(i) && !pieces(i, p.Tensors[i].at, yield) {
+				return
+			}
+		}
+	}
+}
+
+// bytes is the size in the source of the tensors that want selects.
+func (p *Plan) bytes(want func(i int) bool) int64 {
+	n := int64(0)
+	for i := range p.Tensors {
+		if want(i) {
+			n += p.Tensors[i].at.Size
+		}
+	}
+	return n
+}
+
+// predict sets the sizes.
+func (p *Plan) predict(ctx context.Context, opts Options) error {
+	streams := make([]int64, len(p.Tensors))
+	weights := make([]lazyWeights, len(p.Tensors))
+	packers := make([]*qins.Packer, opts.Jobs)
+	for i := range packers {
+		packers[i] = qins.NewPacker()
+	}
+	wanted := func(i int) bool { return p.isStored(i) && p.Tensors[i].IsStream() }
+	total, done := p.bytes(wanted), int64(0)
+	process := func(worker int, pc piece, data []byte, size *int64) (err error) {
+		t := &p.Tensors[pc.tensor]
+		var w *qins.Weights
+		if t.Action == qins.Encoded {
+			if w, err = weights[pc.tensor].get(&t.Tensor); err != nil {
+				return err
+			}
+		}
+		*size, err = packers[worker].Estimate(&t.Tensor, w, data)
+		return err
+	}
+	commit := func(pc piece, size *int64) error {
+		streams[pc.tensor] += *size
+		done += int64(pc.size)
+		opts.Events(Progress{Phase: "estimate", Done: done, Total: total})
+		if pc.last {
+			weights[pc.tensor].drop()
+		}
+		return nil
+	}
+	if err := runPieces(ctx, p.src, opts.Jobs, p.pieces(wanted), process, commit); err != nil {
+		return err
+	}
+	w, err := qins.NewWriter(nil, &p.header, p.src.Metadata())
+	if err != nil {
+		return inFile(err, p.src.Name())
+	}
+	p.Sizes = w.Predict(func(i int) int64 { return streams[i] + p.Tensors[i].IndexSize() })
+	for i := range p.Tensors {
+		p.Tensors[i].OutputBytes = p.Sizes.Tensors[i]
+	}
+	return nil
+}

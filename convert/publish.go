@@ -1,0 +1,146 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// An ExistsError says that an output is already there.
+type ExistsError struct{ Path string }
+
+// Error implements error.
+func (e *ExistsError) Error() string {
+	return e.Path + ": the output exists already (use --force to replace it)"
+}
+
+// An output is a file that appears under its name whole or not at all. Until
+// then it is a hidden file in the same folder, locked, so that two processes
+// with the same output do not meet, and that what a killed one left is taken
+// over by the next.
+type output struct {
+	*os.File
+	final, temp string
+	force       bool
+	closed      bool
+}
+
+const tempSuffix = ".qinsconv-tmp"
+
+// create opens the temporary file for an output.
+func create(path string, force bool) (*output, error) {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("output folder: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("output folder: %s: not a directory", dir)
+	}
+	o := &output{final: path, temp: filepath.Join(dir, "."+base+tempSuffix), force: force}
+	if err := o.vacant(); err != nil {
+		return nil, err
+	}
+	for {
+		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return nil, err
+		}
+		if err := lockFile(f); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)
+		}
+		// The file may have been published or removed before it was locked.
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		there, err := os.Lstat(o.temp)
+		if err == nil && !there.Mode().IsRegular() {
+			f.Close()
+			return nil, fmt.Errorf("%s: is in the way of a temporary file", o.temp)
+		}
+		if err != nil || !os.SameFile(mine, there) {
+			f.Close()
+			continue
+		}
+		o.File = f
+		if err := f.Truncate(0); err != nil {
+			o.discard()
+			return nil, err
+		}
+		return o, nil
+	}
+}
+
+// vacant returns an error where the output may not be written.
+func (o *output) vacant() error {
+	info, err := os.Lstat(o.final)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s: is a directory, expected the name of a file", o.final)
+	case !o.force:
+		return &ExistsError{o.final}
+	}
+	return nil
+}
+
+// discard removes the temporary file, unless it was published.
+func (o *output) discard() {
+	if o.closed {
+		return
+	}
+	o.closed = true
+	os.Remove(o.temp)
+	o.Close()
+}
+
+// rename gives the finished file its name.
+func (o *output) rename() error {
+	if err := o.vacant(); err != nil {
+		return err
+	}
+	if runtime.GOOS == "windows" {
+		o.Close() // an open file cannot be renamed there
+	}
+	if err := os.Rename(o.temp, o.final); err != nil {
+		return err
+	}
+	o.closed = true
+	if runtime.GOOS != "windows" {
+		o.Close()
+	}
+	return nil
+}
+
+// publish gives finished and synced files their names, the first one's being
+// what the others describe. A file never stands beside an older description:
+// those are removed first.
+func publish(first *output, others ...*output) error {
+	if err := first.vacant(); err != nil {
+		return err
+	}
+	for _, o := range others {
+		if err := o.vacant(); err != nil {
+			return err
+		}
+		if err := os.Remove(o.final); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, o := range append([]*output{first}, others...) {
+		if err := o.rename(); err != nil {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(first.final))
+}

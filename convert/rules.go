@@ -1,0 +1,93 @@
+package convert
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// A Rule decides about the tensors whose full name a regular expression
+// matches.
+type Rule struct {
+	Include bool
+	Pattern *regexp.Regexp
+}
+
+// NewRule compiles a rule. The expression is Go's (RE2) and may match any part
+// of the name.
+func NewRule(include bool, pattern string) (Rule, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return Rule{}, &OptionError{err}
+	}
+	return Rule{include, re}, nil
+}
+
+// String returns "include RE" or "exclude RE".
+func (r Rule) String() string {
+	if r.Include {
+		return "include " + r.Pattern.String()
+	}
+	return "exclude " + r.Pattern.String()
+}
+
+// minElements is the size from which encoding a tensor is worth it.
+const minElements = 1024
+
+// keepers are the default rules by which tensors are kept although they look
+// like weights. They have little weight in the file and much in the result, or
+// their values are not of the kind that the codec is for.
+var keepers = []struct {
+	reason  string
+	pattern *regexp.Regexp
+}{
+	{"relative positions", regexp.MustCompile(`(?i)relative_|rel_pos|attn_rel_b`)},
+	{"embedding or head", regexp.MustCompile(`(?i)embed|embd|position|lm_head|(^|\.)(wte|wpe)(\.|$)|(^|\.)shared\.weight$|^output\.weight$`)},
+	{"norm", regexp.MustCompile(`(?i)norm|(^|[._])ln([._]|\d)|(^|\.)ln_`)},
+	{"router or expert gate", regexp.MustCompile(`(?i)router|(^|[._])(mlp|moe)\.gate\.weight$|gate_inp|shared_expert_gate`)},
+	{"state space or convolution", regexp.MustCompile(`(?i)conv1d|A_log|dt_proj|ssm_dt|time_mix_`)},
+	{"patch embedding", regexp.MustCompile(`(?i)patch_(embed|embd|conv)`)},
+	{"companion of a quantized weight", regexp.MustCompile(`(^|\.)(qweight|qzeros|scales|weight_scale|weight_scale_inv|weight_scale_2|weight_zero_point|g_idx)$`)},
+}
+
+// weightName matches the last component of the names of linear weights.
+var weightName = regexp.MustCompile(`^(weight.*|kernel|.*_proj|lora_[AB])$`)
+
+// decide says whether a tensor may be encoded, and by which rule.
+func decide(t format.Tensor, rules []Rule) (encode bool, rule string) {
+	float := qins.Encodable(t.DType)
+	for _, r := range rules {
+		if !r.Pattern.MatchString(t.Name) {
+			continue
+		}
+		switch {
+		case r.Include && !float:
+			return false, fmt.Sprintf("%s, but %s cannot be encoded", r, t.DType)
+		case r.Include && t.Size == 0:
+			return false, fmt.Sprintf("%s, but it is empty", r)
+		}
+		return r.Include, r.String()
+	}
+	if !float {
+		return false, "default: dtype " + t.DType.String()
+	}
+	if len(t.Shape) != 2 {
+		return false, fmt.Sprintf("default: %d-D", len(t.Shape))
+	}
+	for _, k := range keepers {
+		if k.pattern.MatchString(t.Name) {
+			return false, "default: " + k.reason
+		}
+	}
+	last := t.Name[strings.LastIndexByte(t.Name, '.')+1:]
+	if !weightName.MatchString(last) {
+		return false, "default: not named as a weight"
+	}
+	if t.Elements() < minElements {
+		return false, fmt.Sprintf("default: under %d elements", minElements)
+	}
+	return true, "default: 2-D weight"
+}

@@ -1,0 +1,357 @@
+package convert
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+	"github.com/qinsconv/qinsconv/qins/codec"
+)
+
+// A Severity says what kind of finding it is.
+type Severity string
+
+const (
+	// Unreadable is a file that is not what it should be: truncated, malformed,
+	// or a manifest that does not add up.
+	Unreadable Severity = "unreadable"
+	// Differs is something that is not what it once was or is said to be.
+	Differs Severity = "differs"
+)
+
+// A Finding is one thing that verification found wrong.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	Tensor   string   `json:"tensor,omitzero"`
+	Message  string   `json:"message"`
+}
+
+// A Report lists what verification looked at and found.
+type Report struct {
+	File     string    // the .qins file
+	Manifest string    // its manifest, empty where there is none
+	Against  string    // the source that it was compared with, if any
+	Tensors  int       // that were checked
+	Findings []Finding // none where all is well
+}
+
+// OK reports whether nothing is wrong.
+func (r *Report) OK() bool { return len(r.Findings) == 0 }
+
+// Worst returns Unreadable where there is such a finding, else Differs, and ""
+// where there is none.
+func (r *Report) Worst() Severity {
+	worst := Severity("")
+	for _, f := range r.Findings {
+		if worst = f.Severity; worst == Unreadable {
+			break
+		}
+	}
+	return worst
+}
+
+// VerifyOptions says how to verify.
+type VerifyOptions struct {
+	Against string // a source to compare with; none where empty
+	Jobs    int
+	Events  func(Event)
+}
+
+// Verify checks a .qins file, named by its own path or its manifest's: that it
+// can be read, that all data matches its checksums, and, where there is a
+// manifest, that every number in that is true. With a source to compare with,
+// kept tensors must be the same and the errors those of the manifest. The error
+// is of the kind that keeps it from looking; what it finds wrong is in the
+// report.
+func Verify(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
+	o, err := Options{Jobs: opts.Jobs, Events: opts.Events}.normalize()
+	if err != nil {
+		return nil, err
+	}
+	v := &verification{opts: o, report: &Report{File: path, Against: opts.Against}}
+	if strings.HasSuffix(path, manifestSuffix) {
+		v.report.File, v.report.Manifest = strings.TrimSuffix(path, manifestSuffix), path
+	} else if _, err := os.Stat(ManifestPath(path)); err == nil {
+		v.report.Manifest = ManifestPath(path)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	err = v.run(ctx)
+	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Tensor, b.Tensor))
+	})
+	return v.report, err
+}
+
+// verification is a running verification.
+type verification struct {
+	opts   Options
+	mu     sync.Mutex
+	report *Report
+}
+
+func (v *verification) find(s Severity, file, tensor, message string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report.Findings = append(v.report.Findings, Finding{s, file, tensor, fmt.Sprintf(message, args...)})
+}
+
+// findError turns an error about a file's content into a finding and returns
+// every other one.
+func (v *verification) findError(err error) error {
+	var sum *qins.ChecksumError
+	var bad *format.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &sum):
+		v.find(Differs, sum.Bad.File, sum.Bad.Tensor, "%s", messageOf(sum.Bad))
+	case errors.As(err, &bad):
+		v.find(Unreadable, bad.File, bad.Tensor, "%s", messageOf(bad))
+	default:
+		return err
+	}
+	return nil
+}
+
+// messageOf is an error without the file and tensor that a finding names apart.
+func messageOf(e *format.Error) string {
+	short := *e
+	short.File, short.Tensor = "", ""
+	return short.Error()
+}
+
+func (v *verification) run(ctx context.Context) error {
+	path := v.report.File
+	f, err := qins.Open(path)
+	if err := v.findError(err); err != nil {
+		return err
+	}
+	if f != nil {
+		defer f.Close()
+		v.opts.Events(Start{In: path, Size: f.Size(), Tensors: len(f.Tensors())})
+		v.report.Tensors = len(f.Tensors())
+		if err := v.checkData(ctx, f); err != nil {
+			return err
+		}
+	}
+	var m *Manifest
+	if v.report.Manifest != "" {
+		m, err = ReadManifest(v.report.Manifest)
+		if err := v.findError(err); err != nil {
+			return err
+		}
+		if m != nil {
+			if err := v.checkManifest(ctx, m, f); err != nil {
+				return err
+			}
+		}
+	}
+	if v.report.Against != "" && f != nil {
+		return v.compare(ctx, f, m)
+	}
+	return nil
+}
+
+// checkData checks every stored tensor.
+func (v *verification) checkData(ctx context.Context, f *qins.File) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(v.opts.Jobs)
+	var done int64
+	for i := range f.Tensors() {
+		if f.Tensors()[i].Action == qins.Tied {
+			continue
+		}
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			if err := v.findError(f.Check(groupCtx, i)); err != nil {
+				return err
+			}
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			done += f.StoredSize(i)
+			v.opts.Events(Progress{Phase: "verify", Done: done, Total: f.Size() - f.HeaderSize()})
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// checkManifest compares a manifest, which adds up, with the file. f is nil
+// where the file cannot be read as a .qins file.
+func (v *verification) checkManifest(ctx context.Context, m *Manifest, f *qins.File) error {
+	path := v.report.Manifest
+	differs := func(tensor, what string, manifest, file any) {
+		if fmt.Sprint(manifest) != fmt.Sprint(file) {
+			v.find(Differs, path, tensor, "%s: the manifest says %v, the file %v", what, manifest, file)
+		}
+	}
+	differs("", "output name", m.Output.Name, filepath.Base(v.report.File))
+	raw, err := os.Open(v.report.File)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	info, err := raw.Stat()
+	if err != nil {
+		return err
+	}
+	differs("", "output size", m.Output.Size, info.Size())
+	hash, err := hashFile(ctx, raw, info.Size(), v.report.File)
+	if err := v.findError(err); err != nil {
+		return err
+	}
+	differs("", "output sha256", m.Output.SHA256, hash)
+	if f == nil {
+		return nil
+	}
+	h := f.Header()
+	differs("", "layout", m.Options.Layout, h.Layout)
+	differs("", "source format", m.Source.Format, h.Source.Format)
+	differs("", "header_bytes + padding_bytes", m.Output.HeaderBytes+m.Output.PaddingBytes, f.HeaderSize())
+	differs("", "number of tensors", len(m.Tensors), len(h.Tensors))
+	for i := range min(len(m.Tensors), len(h.Tensors)) {
+		a, b := &m.Tensors[i], &h.Tensors[i]
+		differs(b.Name, "name", format.Quote(a.Name), format.Quote(b.Name))
+		differs(b.Name, "dtype", a.DType, b.DType)
+		differs(b.Name, "shape", a.Shape, b.Shape)
+		differs(b.Name, "action", a.Action, b.Action)
+		differs(b.Name, "tied_to", a.TiedTo, b.TiedTo)
+		differs(b.Name, "tie", a.Tie, b.Tie)
+		differs(b.Name, "crc32c", a.CRC, b.CRC)
+		differs(b.Name, "output_bytes", a.OutputBytes, f.StoredSize(i))
+		differs(b.Name, "codec", codecString(a.Codec), codecString(b.Codec))
+	}
+	return nil
+}
+
+func codecString(c *qins.Codec) string {
+	if c == nil {
+		return "none"
+	}
+	return fmt.Sprint(c.ID, c.Params)
+}
+
+// compare compares the file with a source: names, dtypes and shapes, kept
+// tensors byte by byte, and the errors of encoded ones with the manifest's.
+func (v *verification) compare(ctx context.Context, f *qins.File, m *Manifest) error {
+	src, err := openSource(v.report.Against)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if m != nil {
+		hash, err := hashFile(ctx, src, src.Size(), src.Name())
+		if err != nil {
+			return err
+		}
+		if uint64(src.Size()) != m.Source.Size || hash != m.Source.SHA256 {
+			v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
+				src.Size(), hash, m.Source.Size, m.Source.SHA256)
+		}
+	}
+
+	byName := make(map[string]*format.Tensor, len(src.Tensors()))
+	for i := range src.Tensors() {
+		byName[src.Tensors()[i].Name] = &src.Tensors()[i]
+	}
+	d := newDecoding(f, v.opts)
+	for i := range d.targets {
+		t := &d.targets[i]
+		s := byName[t.Name]
+		delete(byName, t.Name)
+		switch {
+		case s == nil:
+			v.find(Differs, src.Name(), t.Name, "the source has no such tensor")
+		case s.DType != t.DType || s.Shape.String() != t.Shape.String():
+			v.find(Differs, src.Name(), t.Name, "the source has %s %s, the file %s %s", s.DType, s.Shape, t.DType, t.Shape)
+		default:
+			t.Offset = s.Offset // where the pieces are read
+			continue
+		}
+		t.Size = 0 // nothing to compare
+	}
+	for name := range byName {
+		v.find(Differs, v.report.File, name, "the file lacks this tensor of the source")
+	}
+	return v.compareData(ctx, src, d, m)
+}
+
+// compared is what a worker finds out about a piece.
+type compared struct {
+	decoded
+	sums codec.Sums
+	same bool
+}
+
+func (v *verification) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
+	f := d.f
+	readers := make([]*qins.ChunkReader, v.opts.Jobs)
+	for i := range readers {
+		readers[i] = f.NewChunkReader()
+	}
+	encoded := func(i int) bool { return f.Tensors()[f.Stored(d.sources[i])].Action == qins.Encoded }
+	process := func(worker int, pc piece, data []byte, r *compared) error {
+		if cap(r.data) < pc.size {
+			r.data = make([]byte, pc.size)
+		}
+		r.data = r.data[:pc.size]
+		if _, _, err := readers[worker].Read(r.data, f.Stored(d.sources[pc.tensor]), pc.chunk); err != nil {
+			return err
+		}
+		r.sums = codec.Sums{}
+		if encoded(pc.tensor) {
+			qins.Measure(d.targets[pc.tensor].DType, data, r.data, &r.sums)
+		} else {
+			r.same = bytes.Equal(data, r.data)
+		}
+		return nil
+	}
+	var errs codec.Errors
+	same := true
+	commit := func(pc piece, r *compared) error {
+		if pc.chunk == 0 {
+			errs, same = codec.Errors{}, true
+		}
+		errs.Add(&r.sums)
+		same = same && r.same
+		if !pc.last {
+			return nil
+		}
+		i := d.sources[pc.tensor]
+		t := &f.Tensors()[i]
+		if !encoded(pc.tensor) {
+			if !same {
+				v.find(Differs, v.report.File, t.Name, "the %s tensor differs from the source's", t.Action)
+			}
+		} else if m != nil && i < len(m.Tensors) && m.Tensors[i].Error != nil {
+			if got, want := errorString(newTensorError(&errs)), errorString(m.Tensors[i].Error); got != want {
+				v.find(Differs, v.report.File, t.Name, "its errors are %s, the manifest says %s", got, want)
+			}
+		}
+		return nil
+	}
+	return v.findError(runPieces(ctx, src, v.opts.Jobs, d.pieces(), process, commit))
+}
+
+func errorString(e *TensorError) string {
+	return fmt.Sprintf("SNR %.6f dB, max_abs %.6e, max_rel %.6e, cosine %.6f", e.SNR, e.MaxAbs, e.MaxRel, e.Cosine)
+}
