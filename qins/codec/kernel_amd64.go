@@ -4,7 +4,7 @@ package codec
 
 import "golang.org/x/sys/cpu"
 
-var assembly = []*Kernel{&avx512}
+var assembly = []*Kernel{&avx512, &avx2}
 
 // avx512 needs, beside the foundation: VL for its ymm and xmm forms, BW for
 // words and bytes, DQ for signs to masks and parts of vectors, VBMI for tables of
@@ -38,6 +38,36 @@ var avx512 = Kernel{
 	},
 }
 
+// avx2 needs F16C to widen F16 and BMI1 to go through masks, too. The cpu
+// package reports AVX only where the operating system saves its registers.
+var avx2 = Kernel{
+	name: "avx2",
+	available: func() bool {
+		x := &cpu.X86
+		return x.HasAVX && x.HasAVX2 && x.HasFMA && x.HasF16C && x.HasBMI1
+	},
+	scan: [numTypes]func([]byte, *Scan){
+		F32:  scanWith(F32, avx2Scan32),
+		F16:  scanWith(F16, avx2Scan16),
+		BF16: scanWith(BF16, avx2Scan16),
+	},
+	encode: [numTypes]func(codes, signs, src []byte, e *Encoder){
+		F32:  encodeWith(F32, avx2EncodeF32, 32),
+		F16:  encodeWith(F16, avx2EncodeF16, 32),
+		BF16: encodeWith(BF16, avx2EncodeBF16, 32),
+	},
+	decode: [numTypes]func(dst, codes, signs []byte, d *Decoder){
+		F32:  decodeWith(F32, avx2DecodeF32, 32),
+		F16:  decodeWith(F16, avx2DecodeHalf, 32),
+		BF16: decodeWith(BF16, avx2DecodeHalf, 32),
+	},
+	measure: [numTypes]func(want, got []byte, s *Sums){
+		F32:  measureWith(F32, avx2MeasureF32, 8),
+		F16:  measureWith(F16, avx2MeasureF16, 8),
+		BF16: measureWith(BF16, avx2MeasureBF16, 8),
+	},
+}
+
 //go:noescape
 func avx512Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
 
@@ -67,3 +97,33 @@ func avx512MeasureF16(want, got *byte, n int, s *Sums)
 
 //go:noescape
 func avx512MeasureBF16(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
+
+//go:noescape
+func avx2Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
+
+//go:noescape
+func avx2EncodeF32(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx2EncodeF16(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx2EncodeBF16(codes, signs, src *byte, n int, a *approx)
+
+//go:noescape
+func avx2DecodeF32(dst, codes, signs *byte, n int, d *Decoder)
+
+//go:noescape
+func avx2DecodeHalf(dst, codes, signs *byte, n int, d *Decoder)
+
+//go:noescape
+func avx2MeasureF32(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx2MeasureF16(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx2MeasureBF16(want, got *byte, n int, s *Sums)

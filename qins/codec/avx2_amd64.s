@@ -1,0 +1,606 @@
+//go:build !noasm
+
+#include "funcdata.h"
+#include "go_asm.h"
+#include "textflag.h"
+
+// Constants, one of each lane.
+DATA lanes<>+0(SB)/4, $0x7fffffff  // magnitude of a float32
+DATA lanes<>+4(SB)/4, $0x80808080  // top bits of bytes
+DATA lanes<>+8(SB)/4, $0x3f800000  // 1.0
+DATA lanes<>+12(SB)/4, $0x322bcc77 // tiny-1
+DATA lanes<>+16(SB)/4, $0x7fff7fff // magnitudes of two 16-bit floats
+DATA lanes<>+20(SB)/4, $0x007fffff // mantissa of a float32
+DATA lanes<>+24(SB)/4, $127        // its exponent's bias
+DATA lanes<>+28(SB)/4, $0x0f0f0f0f // lower nibbles
+GLOBL lanes<>(SB), RODATA|NOPTR, $32
+
+#define MAGNITUDE lanes<>+0(SB)
+#define SIGNBYTE lanes<>+4(SB)
+#define ONE lanes<>+8(SB)
+#define BELOWTINY lanes<>+12(SB)
+#define MAGNITUDES16 lanes<>+16(SB)
+#define MANTISSA lanes<>+20(SB)
+#define BIAS lanes<>+24(SB)
+#define NIBBLES lanes<>+28(SB)
+
+// SCAN folds the magnitudes at offset off into a minimum, that of the
+// magnitudes less floor, and a maximum.
+#define SCAN(off, sub, min, max, t, u, lo, hi) \
+	VPAND off(SI), Y14, t \
+	sub Y15, t, u         \
+	max t, hi, hi         \
+	min u, lo, lo
+
+#define SCANLOOP(sub, min, max) \
+	VPCMPEQD Y0, Y0, Y0 \
+	VMOVDQA Y0, Y1      \
+	VMOVDQA Y0, Y2      \
+	VMOVDQA Y0, Y3      \
+	VPXOR Y4, Y4, Y4    \
+	VPXOR Y5, Y5, Y5    \
+	VPXOR Y6, Y6, Y6    \
+	VPXOR Y7, Y7, Y7    \
+loop:                   \
+	SCAN(0, sub, min, max, Y8, Y9, Y0, Y4)     \
+	SCAN(32, sub, min, max, Y10, Y11, Y1, Y5)  \
+	SCAN(64, sub, min, max, Y12, Y13, Y2, Y6)  \
+	SCAN(96, sub, min, max, Y8, Y9, Y3, Y7)    \
+	SCAN(128, sub, min, max, Y10, Y11, Y0, Y4) \
+	SCAN(160, sub, min, max, Y12, Y13, Y1, Y5) \
+	SCAN(192, sub, min, max, Y8, Y9, Y2, Y6)   \
+	SCAN(224, sub, min, max, Y10, Y11, Y3, Y7) \
+	ADDQ $256, SI       \
+	SUBQ $256, CX       \
+	JNZ loop            \
+	min Y1, Y0, Y0      \
+	min Y3, Y2, Y2      \
+	min Y2, Y0, Y0      \
+	max Y5, Y4, Y4      \
+	max Y7, Y6, Y6      \
+	max Y6, Y4, Y4      \
+	VMOVDQU Y0, 0(DI)   \
+	VMOVDQU Y0, 32(DI)  \
+	VMOVDQU Y4, 64(DI)  \
+	VMOVDQU Y4, 96(DI)  \
+	VZEROUPPER
+
+// The coefficients of approx, a vector of each, are on the stack, as there are
+// too few registers for all constants.
+#define SPREAD(from, to) \
+	VBROADCASTSS (from)(BX), Y0 \
+	VMOVUPS Y0, to(SP)
+
+#define ENCODECONSTANTS \
+	SPREAD(approx_poly+0, 0)      \
+	SPREAD(approx_poly+4, 32)     \
+	SPREAD(approx_poly+8, 64)     \
+	SPREAD(approx_poly+12, 96)    \
+	SPREAD(approx_poly+16, 128)   \
+	SPREAD(approx_poly+20, 160)   \
+	SPREAD(approx_poly+24, 192)   \
+	SPREAD(approx_high, 224)      \
+	VBROADCASTSS approx_low(BX), Y7       \
+	VBROADCASTSS approx_slope(BX), Y8     \
+	VPBROADCASTD approx_near(BX), Y9      \
+	VPBROADCASTD BIAS, Y10                \
+	VPBROADCASTD MANTISSA, Y11            \
+	VPBROADCASTD MAGNITUDE, Y12           \
+	VPBROADCASTD ONE, Y13                 \
+	VMOVDQU packedOrder<>(SB), Y14        \
+	VPXOR Y15, Y15, Y15
+
+// Where packing leaves the groups of four in eight registers' lanes.
+DATA packedOrder<>+0(SB)/8, $0x0000000400000000
+DATA packedOrder<>+8(SB)/8, $0x0000000500000001
+DATA packedOrder<>+16(SB)/8, $0x0000000600000002
+DATA packedOrder<>+24(SB)/8, $0x0000000700000003
+GLOBL packedOrder<>(SB), RODATA|NOPTR, $32
+
+// ENCODE makes 8 codes of the float32 in x, which it overwrites, and their sign
+// bits. The mask near gets those that approx says to settle.
+#define ENCODE(x, byte, near, e, m) \
+	VMOVMSKPS x, near           \
+	MOVB near, byte(DX)         \
+	VPAND Y12, x, e             \
+	VPAND Y11, x, m             \
+	VPOR Y13, m, m              \
+	VSUBPS Y13, m, m            \
+	VMOVUPS 192(SP), x          \
+	VFMADD213PS 160(SP), m, x   \
+	VFMADD213PS 128(SP), m, x   \
+	VFMADD213PS 96(SP), m, x    \
+	VFMADD213PS 64(SP), m, x    \
+	VFMADD213PS 32(SP), m, x    \
+	VFMADD213PS 0(SP), m, x     \
+	VPSRLD $23, e, m            \
+	VPSUBD Y10, m, m            \
+	VCVTDQ2PS m, m              \
+	VFMADD231PS Y8, m, x        \
+	VMAXPS Y7, x, x             \
+	VMINPS 224(SP), x, x        \
+	VCVTTPS2DQ x, x             \
+	VPAND Y9, x, m              \
+	VPCMPEQD Y15, m, m          \
+	VMOVMSKPS m, near           \
+	VPCMPEQD Y15, e, e          \ // zeros
+	VPSRLD $16, x, x            \
+	VPANDN x, e, x
+
+// PACK stores the 32 codes and brings their masks into R8.
+#define PACK \
+	VPACKUSDW Y1, Y0, Y0        \
+	VPACKUSDW Y3, Y2, Y2        \
+	VPACKUSWB Y2, Y0, Y0        \
+	VPERMD Y0, Y14, Y0          \
+	VMOVDQU Y0, (DI)            \
+	SHLL $8, R9                 \
+	SHLL $16, R10               \
+	SHLL $24, R11               \
+	ORL R9, R8                  \
+	ORL R11, R10                \
+	ORL R10, R8                 \
+	TESTL R8, R8
+
+// SETTLE goes through the weights whose bits are set in R8. Each code is less
+// by one if the magnitude has reached the limit.
+#define SETTLE(mov, scale, mask) \
+	TZCNTQ R8, R9                        \
+	BLSRQ R8, R8                         \
+	mov (SI)(R9*scale), R10              \
+	ANDL $mask, R10                      \
+	MOVBLZX (DI)(R9*1), R11              \
+	CMPL R10, approx_limit(BX)(R11*4)    \
+	ADCL $-1, R11                        \
+	MOVB R11, (DI)(R9*1)                 \
+	TESTQ R8, R8
+
+// func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
+TEXT ·avx2Scan32(SB), NOSPLIT, $0-32
+	MOVQ src+0(FP), SI
+	MOVQ n+8(FP), CX
+	MOVL floor+16(FP), AX
+	MOVQ lanes+24(FP), DI
+	VPBROADCASTD MAGNITUDE, Y14
+	VMOVD AX, X15
+	VPBROADCASTD X15, Y15
+	SCANLOOP(VPSUBD, VPMINUD, VPMAXUD)
+	RET
+
+// func avx2Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
+TEXT ·avx2Scan16(SB), NOSPLIT, $0-32
+	MOVQ src+0(FP), SI
+	MOVQ n+8(FP), CX
+	MOVL floor+16(FP), AX
+	MOVQ lanes+24(FP), DI
+	VPBROADCASTD MAGNITUDES16, Y14
+	VMOVD AX, X15
+	VPBROADCASTW X15, Y15
+	SCANLOOP(VPSUBW, VPMINUW, VPMAXUW)
+	RET
+
+// func avx2EncodeF32(codes, signs, src *byte, n int, a *approx)
+TEXT ·avx2EncodeF32(SB), NOSPLIT, $256-40
+	MOVQ codes+0(FP), DI
+	MOVQ signs+8(FP), DX
+	MOVQ src+16(FP), SI
+	MOVQ n+24(FP), CX
+	MOVQ a+32(FP), BX
+	ENCODECONSTANTS
+
+loop:
+	VMOVUPS 0(SI), Y0
+	ENCODE(Y0, 0, R8, Y4, Y5)
+	VMOVUPS 32(SI), Y1
+	ENCODE(Y1, 1, R9, Y4, Y5)
+	VMOVUPS 64(SI), Y2
+	ENCODE(Y2, 2, R10, Y4, Y5)
+	VMOVUPS 96(SI), Y3
+	ENCODE(Y3, 3, R11, Y4, Y5)
+	PACK
+	JNZ settle
+
+next:
+	ADDQ $128, SI
+	ADDQ $32, DI
+	ADDQ $4, DX
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+settle:
+	SETTLE(MOVL, 4, 0x7fffffff)
+	JNZ settle
+	JMP next
+
+// func avx2EncodeF16(codes, signs, src *byte, n int, a *approx)
+TEXT ·avx2EncodeF16(SB), NOSPLIT, $256-40
+	MOVQ codes+0(FP), DI
+	MOVQ signs+8(FP), DX
+	MOVQ src+16(FP), SI
+	MOVQ n+24(FP), CX
+	MOVQ a+32(FP), BX
+	ENCODECONSTANTS
+
+loop:
+	VCVTPH2PS 0(SI), Y0
+	ENCODE(Y0, 0, R8, Y4, Y5)
+	VCVTPH2PS 16(SI), Y1
+	ENCODE(Y1, 1, R9, Y4, Y5)
+	VCVTPH2PS 32(SI), Y2
+	ENCODE(Y2, 2, R10, Y4, Y5)
+	VCVTPH2PS 48(SI), Y3
+	ENCODE(Y3, 3, R11, Y4, Y5)
+	PACK
+	JNZ settle
+
+next:
+	ADDQ $64, SI
+	ADDQ $32, DI
+	ADDQ $4, DX
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+settle:
+	SETTLE(MOVWLZX, 2, 0x7fff)
+	JNZ settle
+	JMP next
+
+// func avx2EncodeBF16(codes, signs, src *byte, n int, a *approx)
+TEXT ·avx2EncodeBF16(SB), NOSPLIT, $256-40
+	MOVQ codes+0(FP), DI
+	MOVQ signs+8(FP), DX
+	MOVQ src+16(FP), SI
+	MOVQ n+24(FP), CX
+	MOVQ a+32(FP), BX
+	ENCODECONSTANTS
+
+loop:
+	VPMOVZXWD 0(SI), Y0
+	VPSLLD $16, Y0, Y0
+	ENCODE(Y0, 0, R8, Y4, Y5)
+	VPMOVZXWD 16(SI), Y1
+	VPSLLD $16, Y1, Y1
+	ENCODE(Y1, 1, R9, Y4, Y5)
+	VPMOVZXWD 32(SI), Y2
+	VPSLLD $16, Y2, Y2
+	ENCODE(Y2, 2, R10, Y4, Y5)
+	VPMOVZXWD 48(SI), Y3
+	VPSLLD $16, Y3, Y3
+	ENCODE(Y3, 3, R11, Y4, Y5)
+	PACK
+	JNZ settle
+
+next:
+	ADDQ $64, SI
+	ADDQ $32, DI
+	ADDQ $4, DX
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+settle:
+	SETTLE(MOVWLZX, 2, 0x7fff)
+	JNZ settle
+	JMP next
+
+// MEASURE adds the errors of 8 weights: want in Y0, got in Y1. The products
+// are exact in float64, so that fusing them with the sums rounds as without.
+#define MEASURE \
+	VSUBPS Y1, Y0, Y2         \
+	VEXTRACTF128 $1, Y0, X3   \
+	VEXTRACTF128 $1, Y1, X4   \
+	VEXTRACTF128 $1, Y2, X5   \
+	VCVTPS2PD X0, Y6          \
+	VCVTPS2PD X3, Y3          \
+	VCVTPS2PD X1, Y1          \
+	VCVTPS2PD X4, Y4          \
+	VFMADD231PD Y6, Y6, Y8    \
+	VFMADD231PD Y3, Y3, Y9    \
+	VFMADD231PD Y6, Y1, Y12   \
+	VFMADD231PD Y3, Y4, Y13   \
+	VCVTPS2PD X2, Y1          \
+	VCVTPS2PD X5, Y5          \
+	VFMADD231PD Y1, Y1, Y10   \
+	VFMADD231PD Y5, Y5, Y11   \
+	VPBROADCASTD MAGNITUDE, Y7 \
+	VPAND Y7, Y2, Y2          \
+	VPAND Y7, Y0, Y0          \
+	VMAXPS Y2, Y14, Y14       \
+	VDIVPS Y0, Y2, Y2         \
+	VPBROADCASTD BELOWTINY, Y7 \
+	VPCMPGTD Y7, Y0, Y0       \
+	VPAND Y0, Y2, Y2          \
+	VMAXPS Y2, Y15, Y15
+
+#define MEASURESTART \
+	VMOVUPD (Sums_Signal+0)(BX), Y8       \
+	VMOVUPD (Sums_Signal+32)(BX), Y9      \
+	VMOVUPD (Sums_Noise+0)(BX), Y10       \
+	VMOVUPD (Sums_Noise+32)(BX), Y11      \
+	VMOVUPD (Sums_Dot+0)(BX), Y12         \
+	VMOVUPD (Sums_Dot+32)(BX), Y13        \
+	VBROADCASTSS Sums_MaxAbs(BX), Y14     \
+	VBROADCASTSS Sums_MaxRel(BX), Y15
+
+#define LARGEST(y, x, to) \
+	VEXTRACTF128 $1, y, X0    \
+	VMAXPS X0, x, x           \
+	VPSHUFD $0x4e, x, X0      \
+	VMAXPS X0, x, x           \
+	VPSHUFD $0xb1, x, X0      \
+	VMAXPS X0, x, x           \
+	VMOVSS x, to
+
+#define MEASUREEND \
+	VMOVUPD Y8, (Sums_Signal+0)(BX)       \
+	VMOVUPD Y9, (Sums_Signal+32)(BX)      \
+	VMOVUPD Y10, (Sums_Noise+0)(BX)       \
+	VMOVUPD Y11, (Sums_Noise+32)(BX)      \
+	VMOVUPD Y12, (Sums_Dot+0)(BX)         \
+	VMOVUPD Y13, (Sums_Dot+32)(BX)        \
+	LARGEST(Y14, X14, Sums_MaxAbs(BX))    \
+	LARGEST(Y15, X15, Sums_MaxRel(BX))    \
+	VZEROUPPER
+
+// func avx2MeasureF32(want, got *byte, n int, s *Sums)
+TEXT ·avx2MeasureF32(SB), NOSPLIT, $0-32
+	MOVQ want+0(FP), SI
+	MOVQ got+8(FP), DI
+	MOVQ n+16(FP), CX
+	MOVQ s+24(FP), BX
+	MEASURESTART
+
+loop:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DI), Y1
+	MEASURE
+	ADDQ $32, SI
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ loop
+	MEASUREEND
+	RET
+
+// func avx2MeasureF16(want, got *byte, n int, s *Sums)
+TEXT ·avx2MeasureF16(SB), NOSPLIT, $0-32
+	MOVQ want+0(FP), SI
+	MOVQ got+8(FP), DI
+	MOVQ n+16(FP), CX
+	MOVQ s+24(FP), BX
+	MEASURESTART
+
+loop:
+	VCVTPH2PS (SI), Y0
+	VCVTPH2PS (DI), Y1
+	MEASURE
+	ADDQ $16, SI
+	ADDQ $16, DI
+	SUBQ $8, CX
+	JNZ loop
+	MEASUREEND
+	RET
+
+// func avx2MeasureBF16(want, got *byte, n int, s *Sums)
+TEXT ·avx2MeasureBF16(SB), NOSPLIT, $0-32
+	MOVQ want+0(FP), SI
+	MOVQ got+8(FP), DI
+	MOVQ n+16(FP), CX
+	MOVQ s+24(FP), BX
+	MEASURESTART
+
+loop:
+	VPMOVZXWD (SI), Y0
+	VPMOVZXWD (DI), Y1
+	VPSLLD $16, Y0, Y0
+	VPSLLD $16, Y1, Y1
+	MEASURE
+	ADDQ $16, SI
+	ADDQ $16, DI
+	SUBQ $8, CX
+	JNZ loop
+	MEASUREEND
+	RET
+
+// LOOKUP finds the bytes of the levels of 32 codes, in one plane: a row of 16
+// for each upper nibble, looked up for the lower nibbles in Y15 and selected
+// by the bits of the upper ones, which Y11 to Y14 bring to the top, the highest
+// in Y11. The rows are on the stack, each twice. A tree of selections holds four
+// results at a time.
+#define PAIR(row, to, tmp) \
+	VMOVDQU (row+0)(SP), to           \
+	VMOVDQU (row+32)(SP), tmp         \
+	VPSHUFB Y15, to, to               \
+	VPSHUFB Y15, tmp, tmp             \
+	VPBLENDVB Y14, tmp, to, to
+
+#define QUAD(row, to, a, b) \
+	PAIR(row, to, b)                  \
+	PAIR((row+64), a, b)              \
+	VPBLENDVB Y13, a, to, to
+
+#define OCTET(row, to, a, b, c) \
+	QUAD(row, to, a, b)               \
+	QUAD((row+128), c, a, b)          \
+	VPBLENDVB Y12, c, to, to
+
+#define LOOKUP(row, to, a, b, c, d) \
+	OCTET(row, to, a, b, c)           \
+	OCTET((row+256), d, a, b, c)      \
+	VPBLENDVB Y11, d, to, to
+
+#define NIBBLESOF \
+	VPBROADCASTD NIBBLES, Y10         \
+	VPAND Y10, Y11, Y15               \
+	VPSLLW $1, Y11, Y12               \
+	VPSLLW $2, Y11, Y13               \
+	VPSLLW $3, Y11, Y14
+
+// Orders that let interleaving within 128-bit lanes leave 32 weights in order,
+// which byte of their signs each then needs, and which bit of it.
+DATA evenOdd<>+0(SB)/8, $0x0000000200000000
+DATA evenOdd<>+8(SB)/8, $0x0000000600000004
+DATA evenOdd<>+16(SB)/8, $0x0000000300000001
+DATA evenOdd<>+24(SB)/8, $0x0000000700000005
+GLOBL evenOdd<>(SB), RODATA|NOPTR, $32
+
+DATA signByte32<>+0(SB)/8, $0x0101010100000000
+DATA signByte32<>+8(SB)/8, $0x0303030302020202
+DATA signByte32<>+16(SB)/8, $0x0101010100000000
+DATA signByte32<>+24(SB)/8, $0x0303030302020202
+GLOBL signByte32<>(SB), RODATA|NOPTR, $32
+
+DATA signBit32<>+0(SB)/8, $0x0804020108040201
+DATA signBit32<>+8(SB)/8, $0x0804020108040201
+DATA signBit32<>+16(SB)/8, $0x8040201080402010
+DATA signBit32<>+24(SB)/8, $0x8040201080402010
+GLOBL signBit32<>(SB), RODATA|NOPTR, $32
+
+DATA signByte16<>+0(SB)/8, $0x0000000000000000
+DATA signByte16<>+8(SB)/8, $0x0202020202020202
+DATA signByte16<>+16(SB)/8, $0x0101010101010101
+DATA signByte16<>+24(SB)/8, $0x0303030303030303
+GLOBL signByte16<>(SB), RODATA|NOPTR, $32
+
+DATA signBit16<>+0(SB)/8, $0x8040201008040201
+DATA signBit16<>+8(SB)/8, $0x8040201008040201
+DATA signBit16<>+16(SB)/8, $0x8040201008040201
+DATA signBit16<>+24(SB)/8, $0x8040201008040201
+GLOBL signBit16<>(SB), RODATA|NOPTR, $32
+
+// The bytes of 4 dwords or 8 words brought together by significance.
+DATA groupDwords<>+0(SB)/8, $0x0d0905010c080400
+DATA groupDwords<>+8(SB)/8, $0x0f0b07030e0a0602
+GLOBL groupDwords<>(SB), RODATA|NOPTR, $16
+
+DATA groupWords<>+0(SB)/8, $0x0e0c0a0806040200
+DATA groupWords<>+8(SB)/8, $0x0f0d0b0907050301
+GLOBL groupWords<>(SB), RODATA|NOPTR, $16
+
+#define ROW(x, to) \
+	VMOVDQU x, (to+0)(SP)(AX*1) \
+	VMOVDQU x, (to+16)(SP)(AX*1)
+
+// SIGNBYTES sets the top bit of the bytes in plane whose weights are negative.
+#define SIGNBYTES(which, bit, plane, a, b) \
+	VPBROADCASTD (DX), a              \
+	VPSHUFB which<>(SB), a, a         \
+	VMOVDQU bit<>(SB), b              \
+	VPAND b, a, a                     \
+	VPCMPEQB b, a, a                  \
+	VPBROADCASTD SIGNBYTE, b          \
+	VPAND b, a, a                     \
+	VPOR a, plane, plane
+
+// func avx2DecodeF32(dst, codes, signs *byte, n int, d *Decoder)
+TEXT ·avx2DecodeF32(SB), 0, $2048-40
+	NO_LOCAL_POINTERS
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ signs+16(FP), DX
+	MOVQ n+24(FP), CX
+	MOVQ d+32(FP), BX
+	LEAQ Decoder_f32(BX), BX
+	VMOVDQU groupDwords<>(SB), X8
+	XORQ AX, AX
+
+rows:
+	VMOVDQU 0(BX)(AX*2), X0
+	VMOVDQU 16(BX)(AX*2), X1
+	VMOVDQU 32(BX)(AX*2), X2
+	VMOVDQU 48(BX)(AX*2), X3
+	VPSHUFB X8, X0, X0
+	VPSHUFB X8, X1, X1
+	VPSHUFB X8, X2, X2
+	VPSHUFB X8, X3, X3
+	VPUNPCKLDQ X1, X0, X4
+	VPUNPCKHDQ X1, X0, X5
+	VPUNPCKLDQ X3, X2, X6
+	VPUNPCKHDQ X3, X2, X7
+	VPUNPCKLQDQ X6, X4, X0
+	VPUNPCKHQDQ X6, X4, X1
+	VPUNPCKLQDQ X7, X5, X2
+	VPUNPCKHQDQ X7, X5, X3
+	ROW(X0, 0)
+	ROW(X1, 512)
+	ROW(X2, 1024)
+	ROW(X3, 1536)
+	ADDQ $32, AX
+	CMPQ AX, $512
+	JNE rows
+
+loop:
+	VMOVDQU evenOdd<>(SB), Y0
+	VPERMD (SI), Y0, Y11
+	NIBBLESOF
+	LOOKUP(0, Y0, Y4, Y5, Y6, Y7)
+	LOOKUP(512, Y1, Y4, Y5, Y6, Y7)
+	LOOKUP(1024, Y2, Y4, Y5, Y6, Y7)
+	LOOKUP(1536, Y3, Y4, Y5, Y6, Y7)
+	SIGNBYTES(signByte32, signBit32, Y3, Y4, Y5)
+	VPUNPCKLBW Y1, Y0, Y4
+	VPUNPCKHBW Y1, Y0, Y5
+	VPUNPCKLBW Y3, Y2, Y6
+	VPUNPCKHBW Y3, Y2, Y7
+	VPUNPCKLWD Y6, Y4, Y0
+	VPUNPCKHWD Y6, Y4, Y1
+	VPUNPCKLWD Y7, Y5, Y2
+	VPUNPCKHWD Y7, Y5, Y3
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y1, 32(DI)
+	VMOVDQU Y2, 64(DI)
+	VMOVDQU Y3, 96(DI)
+	ADDQ $32, SI
+	ADDQ $4, DX
+	ADDQ $128, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx2DecodeHalf(dst, codes, signs *byte, n int, d *Decoder)
+TEXT ·avx2DecodeHalf(SB), 0, $1024-40
+	NO_LOCAL_POINTERS
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ signs+16(FP), DX
+	MOVQ n+24(FP), CX
+	MOVQ d+32(FP), BX
+	LEAQ Decoder_half(BX), BX
+	VMOVDQU groupWords<>(SB), X8
+	XORQ AX, AX
+
+rows:
+	VMOVDQU 0(BX)(AX*1), X0
+	VMOVDQU 16(BX)(AX*1), X1
+	VPSHUFB X8, X0, X0
+	VPSHUFB X8, X1, X1
+	VPUNPCKLQDQ X1, X0, X2
+	VPUNPCKHQDQ X1, X0, X3
+	ROW(X2, 0)
+	ROW(X3, 512)
+	ADDQ $32, AX
+	CMPQ AX, $512
+	JNE rows
+
+loop:
+	VPERMQ $0xd8, (SI), Y11
+	NIBBLESOF
+	LOOKUP(0, Y0, Y4, Y5, Y6, Y7)
+	LOOKUP(512, Y1, Y4, Y5, Y6, Y7)
+	SIGNBYTES(signByte16, signBit16, Y1, Y4, Y5)
+	VPUNPCKLBW Y1, Y0, Y4
+	VPUNPCKHBW Y1, Y0, Y5
+	VMOVDQU Y4, 0(DI)
+	VMOVDQU Y5, 32(DI)
+	ADDQ $32, SI
+	ADDQ $4, DX
+	ADDQ $64, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
