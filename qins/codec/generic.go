@@ -199,97 +199,73 @@ func decodeHalf(dst, codes, signs []byte, d *Decoder) {
 }
 
 func measureF32(want, got []byte, s *Sums) {
-	var w, g [measureBlock]float32
-	for len(want) >= 4 {
-		n := min(len(want)/4, measureBlock)
-		for i := range w[:n] {
-			w[i] = math.Float32frombits(le.Uint32(want[4*i:]))
-			g[i] = math.Float32frombits(le.Uint32(got[4*i:]))
+	for len(want) >= 4*Lanes && len(got) >= 4*Lanes {
+		for i := 0; i < Lanes; i += 2 {
+			w, g := le.Uint64(want[4*i:]), le.Uint64(got[4*i:])
+			s.add(i, uint32(w), uint32(g))
+			s.add(i+1, uint32(w>>32), uint32(g>>32))
 		}
-		s.addBlock(&w, &g, n)
-		want, got = want[4*n:], got[4*n:]
+		want, got = want[4*Lanes:], got[4*Lanes:]
+	}
+	for i := 0; len(want) >= 4; i++ {
+		s.add(i, le.Uint32(want), le.Uint32(got))
+		want, got = want[4:], got[4:]
 	}
 }
 
 func measureBF16(want, got []byte, s *Sums) {
-	var w, g [measureBlock]float32
-	for len(want) >= 2 {
-		n := min(len(want)/2, measureBlock)
-		for i := range w[:n] {
-			w[i] = math.Float32frombits(uint32(le.Uint16(want[2*i:])) << 16)
-			g[i] = math.Float32frombits(uint32(le.Uint16(got[2*i:])) << 16)
+	for len(want) >= 2*Lanes && len(got) >= 2*Lanes {
+		for i := 0; i < Lanes; i += 4 {
+			w, g := le.Uint64(want[2*i:]), le.Uint64(got[2*i:])
+			s.add(i, uint32(w)<<16, uint32(g)<<16)
+			s.add(i+1, uint32(w)&^0xffff, uint32(g)&^0xffff)
+			s.add(i+2, uint32(w>>16)&^0xffff, uint32(g>>16)&^0xffff)
+			s.add(i+3, uint32(w>>32)&^0xffff, uint32(g>>32)&^0xffff)
 		}
-		s.addBlock(&w, &g, n)
-		want, got = want[2*n:], got[2*n:]
+		want, got = want[2*Lanes:], got[2*Lanes:]
+	}
+	for i := 0; len(want) >= 2; i++ {
+		s.add(i, uint32(le.Uint16(want))<<16, uint32(le.Uint16(got))<<16)
+		want, got = want[2:], got[2:]
 	}
 }
 
 func measureF16(want, got []byte, s *Sums) {
 	// As in widenF16, with the sign moved along; all weights are finite.
-	widen := func(h uint16) float32 {
+	widen := func(h uint16) uint32 {
 		bits := uint32(int32(int16(h))<<16>>3) & (1<<31 | 0xfffe000)
-		return math.Float32frombits(bits) * 0x1p112
+		return math.Float32bits(math.Float32frombits(bits) * 0x1p112)
 	}
-	var w, g [measureBlock]float32
-	for len(want) >= 2 {
-		n := min(len(want)/2, measureBlock)
-		for i := range w[:n] {
-			w[i] = widen(le.Uint16(want[2*i:]))
-			g[i] = widen(le.Uint16(got[2*i:]))
+	for len(want) >= 2*Lanes && len(got) >= 2*Lanes {
+		for i := range Lanes {
+			s.add(i, widen(le.Uint16(want[2*i:])), widen(le.Uint16(got[2*i:])))
 		}
-		s.addBlock(&w, &g, n)
-		want, got = want[2*n:], got[2*n:]
+		want, got = want[2*Lanes:], got[2*Lanes:]
+	}
+	for i := 0; len(want) >= 2; i++ {
+		s.add(i, widen(le.Uint16(want)), widen(le.Uint16(got)))
+		want, got = want[2:], got[2:]
 	}
 }
 
-// measureBlock is the number of weights that plain Go widens before it adds
-// them: a multiple of Lanes, and still in the first-level cache.
-const measureBlock = 512
-
-// addBlock adds n weights, two lanes at a time, as sums of more do not fit into
-// registers. The products of two float32 values are exact in float64, so fusing
-// them with the sum changes nothing.
-func (s *Sums) addBlock(want, got *[measureBlock]float32, n int) {
-	whole := n &^ (Lanes - 1)
-	for lane := 0; lane < Lanes && whole > 0; lane += 2 {
-		s0, s1 := s.Signal[lane], s.Signal[lane+1]
-		n0, n1 := s.Noise[lane], s.Noise[lane+1]
-		d0, d1 := s.Dot[lane], s.Dot[lane+1]
-		for i := lane; i < whole && i < measureBlock-1; i += Lanes {
-			w0, w1 := want[i], want[i+1]
-			g0, g1 := got[i], got[i+1]
-			e0, e1 := w0-g0, w1-g1
-			s0 += float64(w0) * float64(w0)
-			s1 += float64(w1) * float64(w1)
-			n0 += float64(e0) * float64(e0)
-			n1 += float64(e1) * float64(e1)
-			d0 += float64(w0) * float64(g0)
-			d1 += float64(w1) * float64(g1)
-		}
-		s.Signal[lane], s.Signal[lane+1] = s0, s1
-		s.Noise[lane], s.Noise[lane+1] = n0, n1
-		s.Dot[lane], s.Dot[lane+1] = d0, d1
+// add adds one weight, given by float32 bits. The products of two float32
+// values are exact in float64, so fusing them with the sum changes nothing.
+func (s *Sums) add(lane int, want, got uint32) {
+	w, g := math.Float32frombits(want), math.Float32frombits(got)
+	e := w - g
+	s.Signal[lane] += float64(w) * float64(w)
+	s.Noise[lane] += float64(e) * float64(e)
+	s.Dot[lane] += float64(w) * float64(g)
+	abs := math.Float32frombits(math.Float32bits(e) & magnitude)
+	if abs > s.MaxAbs {
+		s.MaxAbs = abs
 	}
-	for i := whole; i < n; i++ {
-		w, g := want[i], got[i]
-		e := w - g
-		s.Signal[i-whole] += float64(w) * float64(w)
-		s.Noise[i-whole] += float64(e) * float64(e)
-		s.Dot[i-whole] += float64(w) * float64(g)
-	}
-
-	// Magnitudes are compared as bits. A quotient of magnitudes is above
-	// MaxRel, also when rounded, only if this exact product says so, which
-	// soon is rare.
-	maxAbs, maxRel := math.Float32bits(s.MaxAbs), float64(s.MaxRel)
-	for i, w := range want[:n] {
-		abs := math.Float32bits(w-got[i]) & magnitude
-		maxAbs = max(maxAbs, abs)
-		m := math.Float32bits(w) & magnitude
-		a := math.Float32frombits(abs)
-		if float64(a) > maxRel*float64(math.Float32frombits(m)) && m >= tiny {
-			maxRel = max(maxRel, float64(a/math.Float32frombits(m)))
+	// Where the quotient is above MaxRel, the product is at most abs, as
+	// rounding keeps order. That soon is rare, and saves most divisions.
+	m := want & magnitude
+	if b := math.Float32frombits(m); abs >= b*s.MaxRel && m >= tiny {
+		if rel := abs / b; rel > s.MaxRel {
+			s.MaxRel = rel
 		}
 	}
-	s.MaxAbs, s.MaxRel = math.Float32frombits(maxAbs), float32(maxRel)
 }
