@@ -1,17 +1,52 @@
 GO ?= go
+TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo interop bench cross fuzz arm64 check clean
+.PHONY: build test demo fuzz arm64 cross check-kernels bench clean FORCE
 
 build: $(BIN)
 
 $(BIN): FORCE
-	$(GO) build -o $(BIN) ./cmd/qinsconv
+	@mkdir -p bin
+	$(GO) build -trimpath -o $(BIN) ./cmd/qinsconv
 
-.PHONY: FORCE
-FORCE:
-
-# Everything that runs in a minute or two and needs nothing but Go.
+# Everything that needs nothing but Go.
 test:
 	$(GO) vet ./...
 	$(GO) test ./...
+
+# The toy model of the bug report, converted, verified and accounted for.
+demo: $(BIN)
+	@mkdir -p bin/demo
+	@$(GO) run ./fixtures/mkmodel toy -tie offset bin/demo/toy.safetensors
+	@for layout in plain compact; do \
+		$(BIN) --force --quiet --layout $$layout bin/demo/toy.safetensors bin/demo/toy-$$layout.qins && \
+		$(BIN) verify --against bin/demo/toy.safetensors bin/demo/toy-$$layout.qins || exit; \
+	done
+	@$(GO) run ./fixtures/demo bin/demo/toy-plain.qins bin/demo/toy-compact.qins
+
+# Each fuzz target a fixed number of times, from its kept corpus.
+FUZZ ?= 20000
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz || true); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ)x -fuzzminimizetime 10x $$pkg; \
+		done; \
+	done
+
+# The same tests as another architecture, under user emulation.
+QEMU_ARM64 ?= qemu-aarch64-static
+arm64:
+	GOARCH=arm64 $(GO) vet ./...
+	GOARCH=arm64 $(GO) test -exec $(QEMU_ARM64) ./format/... ./qins/... ./convert ./fixtures/...
+
+# Everything compiles where it is said to run, and without assembly.
+cross:
+	@set -e; for target in linux/arm64 darwin/arm64 darwin/amd64 windows/amd64 linux/386 linux/s390x; do \
+		echo "$$target"; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null ./cmd/qinsconv; \
+	done
+	$(GO) vet -tags noasm ./...
+
+clean:
+	rm -rf bin .venv

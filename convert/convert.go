@@ -97,7 +97,13 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	defer manifestFile.discard()
 	opts.Events(Start{In: in, Out: out, Size: src.Size(), Tensors: len(src.Tensors())})
 
-	// The source's hash is taken beside everything else.
+	plan, err := newPlan(ctx, src, opts)
+	if err != nil {
+		return nil, err
+	}
+	// The source is hashed beside the conversion. A part of that is left to do
+	// when the output, in its turn, is hashed, so that both processors are busy
+	// to the end.
 	group, groupCtx := errgroup.WithContext(ctx)
 	var sourceSum string
 	group.Go(func() (err error) {
@@ -105,11 +111,7 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 		return err
 	})
 	var m *Manifest
-	group.Go(func() error {
-		plan, err := newPlan(groupCtx, src, opts)
-		if err != nil {
-			return err
-		}
+	group.Go(func() (err error) {
 		m, err = write(groupCtx, plan, file, opts)
 		return err
 	})
