@@ -84,3 +84,23 @@ func measureWith(t Type, loop func(want, got *byte, n int, s *Sums), block int) 
 		generic.measure[t](want, got, s)
 	}
 }
+
+// planesWith is for loops that bring n elements to planes that lie stride bytes
+// apart or back, and rotate elements by rotate bits, one or none.
+func planesWith(size int, loop func(dst, src *byte, n, stride, rotate int), block int, rest func(i int, dst, src []byte, rotate bool)) func(dst, src []byte, rotate bool) {
+	return func(dst, src []byte, rotate bool) {
+		stride := len(src) / size
+		n := stride &^ (block - 1)
+		if n > 0 {
+			loop(&dst[0], &src[0], n, stride, count(rotate))
+		}
+		rest(n, dst, src, rotate)
+	}
+}
+
+func count(rotate bool) int {
+	if rotate {
+		return 1
+	}
+	return 0
+}

@@ -604,3 +604,164 @@ loop:
 	JNZ loop
 	VZEROUPPER
 	RET
+
+// ROTATE rotates words or dwords left by one bit or not at all: X14 and X15 are
+// the counts of the shifts.
+#define ROTATE(left, right, x, t) \
+	left X14, x, t  \
+	right X15, x, x \
+	VPOR t, x, x
+
+// ROTATION is for the number of bits in AX.
+#define ROTATION(width) \
+	VMOVQ AX, X14    \
+	NEGQ AX          \
+	ADDQ $width, AX  \
+	VMOVQ AX, X15
+
+// TRANSPOSE transposes the dwords of Y0 to Y3 within 128-bit lanes.
+#define TRANSPOSE \
+	VPUNPCKLDQ Y1, Y0, Y4  \
+	VPUNPCKHDQ Y1, Y0, Y5  \
+	VPUNPCKLDQ Y3, Y2, Y6  \
+	VPUNPCKHDQ Y3, Y2, Y7  \
+	VPUNPCKLQDQ Y6, Y4, Y0 \
+	VPUNPCKHQDQ Y6, Y4, Y1 \
+	VPUNPCKLQDQ Y7, Y5, Y2 \
+	VPUNPCKHQDQ Y7, Y5, Y3
+
+// func avx2Split2(dst, src *byte, n, stride, rotate int)
+TEXT ·avx2Split2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION(16)
+	VPCMPEQW Y13, Y13, Y13
+	VPSRLW $8, Y13, Y13
+
+loop:
+	VMOVDQU 0(SI), Y0
+	VMOVDQU 32(SI), Y1
+	ROTATE(VPSLLW, VPSRLW, Y0, Y2)
+	ROTATE(VPSLLW, VPSRLW, Y1, Y3)
+	VPAND Y13, Y0, Y2
+	VPAND Y13, Y1, Y3
+	VPSRLW $8, Y0, Y0
+	VPSRLW $8, Y1, Y1
+	VPACKUSWB Y1, Y0, Y0
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xd8, Y0, Y0
+	VPERMQ $0xd8, Y2, Y2
+	VMOVDQU Y0, (DI)
+	VMOVDQU Y2, (DI)(DX*1)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx2Join2(dst, src *byte, n, stride, rotate int)
+TEXT ·avx2Join2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION(16)
+
+loop:
+	VPERMQ $0xd8, (SI), Y1
+	VPERMQ $0xd8, (SI)(DX*1), Y0
+	VPUNPCKLBW Y1, Y0, Y2
+	VPUNPCKHBW Y1, Y0, Y3
+	ROTATE(VPSRLW, VPSLLW, Y2, Y4)
+	ROTATE(VPSRLW, VPSLLW, Y3, Y5)
+	VMOVDQU Y2, 0(DI)
+	VMOVDQU Y3, 32(DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx2Split4(dst, src *byte, n, stride, rotate int)
+TEXT ·avx2Split4(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION(32)
+	LEAQ (DX)(DX*2), R8
+	VBROADCASTI128 groupDwords<>(SB), Y13
+	VMOVDQU packedOrder<>(SB), Y12
+
+loop:
+	VMOVDQU 0(SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	ROTATE(VPSLLD, VPSRLD, Y0, Y4)
+	ROTATE(VPSLLD, VPSRLD, Y1, Y5)
+	ROTATE(VPSLLD, VPSRLD, Y2, Y6)
+	ROTATE(VPSLLD, VPSRLD, Y3, Y7)
+	VPSHUFB Y13, Y0, Y0
+	VPSHUFB Y13, Y1, Y1
+	VPSHUFB Y13, Y2, Y2
+	VPSHUFB Y13, Y3, Y3
+	TRANSPOSE
+	VPERMD Y0, Y12, Y0
+	VPERMD Y1, Y12, Y1
+	VPERMD Y2, Y12, Y2
+	VPERMD Y3, Y12, Y3
+	VMOVDQU Y3, (DI)
+	VMOVDQU Y2, (DI)(DX*1)
+	VMOVDQU Y1, (DI)(DX*2)
+	VMOVDQU Y0, (DI)(R8*1)
+	ADDQ $128, SI
+	ADDQ $32, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx2Join4(dst, src *byte, n, stride, rotate int)
+TEXT ·avx2Join4(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION(32)
+	LEAQ (DX)(DX*2), R8
+	VBROADCASTI128 groupDwords<>(SB), Y13
+	VMOVDQU evenOdd<>(SB), Y12
+
+loop:
+	VPERMD (SI), Y12, Y3
+	VPERMD (SI)(DX*1), Y12, Y2
+	VPERMD (SI)(DX*2), Y12, Y1
+	VPERMD (SI)(R8*1), Y12, Y0
+	TRANSPOSE
+	VPSHUFB Y13, Y0, Y0
+	VPSHUFB Y13, Y1, Y1
+	VPSHUFB Y13, Y2, Y2
+	VPSHUFB Y13, Y3, Y3
+	ROTATE(VPSRLD, VPSLLD, Y0, Y4)
+	ROTATE(VPSRLD, VPSLLD, Y1, Y5)
+	ROTATE(VPSRLD, VPSLLD, Y2, Y6)
+	ROTATE(VPSRLD, VPSLLD, Y3, Y7)
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y1, 32(DI)
+	VMOVDQU Y2, 64(DI)
+	VMOVDQU Y3, 96(DI)
+	ADDQ $32, SI
+	ADDQ $128, DI
+	SUBQ $32, CX
+	JNZ loop
+	VZEROUPPER
+	RET

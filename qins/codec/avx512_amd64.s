@@ -513,3 +513,209 @@ loop:
 	JNZ loop
 	MEASUREEND
 	RET
+
+// Where the bytes of planes are in two vectors of elements: every second one;
+// the first of every four and then the second; and back, those of two vectors
+// of planes in turn, and the words of two vectors in turn.
+DATA everySecond<>+0(SB)/8, $0x0e0c0a0806040200
+DATA everySecond<>+8(SB)/8, $0x1e1c1a1816141210
+DATA everySecond<>+16(SB)/8, $0x2e2c2a2826242220
+DATA everySecond<>+24(SB)/8, $0x3e3c3a3836343230
+DATA everySecond<>+32(SB)/8, $0x4e4c4a4846444240
+DATA everySecond<>+40(SB)/8, $0x5e5c5a5856545250
+DATA everySecond<>+48(SB)/8, $0x6e6c6a6866646260
+DATA everySecond<>+56(SB)/8, $0x7e7c7a7876747270
+GLOBL everySecond<>(SB), RODATA|NOPTR, $64
+
+DATA everyFourth<>+0(SB)/8, $0x1c1814100c080400
+DATA everyFourth<>+8(SB)/8, $0x3c3834302c282420
+DATA everyFourth<>+16(SB)/8, $0x5c5854504c484440
+DATA everyFourth<>+24(SB)/8, $0x7c7874706c686460
+DATA everyFourth<>+32(SB)/8, $0x1d1915110d090501
+DATA everyFourth<>+40(SB)/8, $0x3d3935312d292521
+DATA everyFourth<>+48(SB)/8, $0x5d5955514d494541
+DATA everyFourth<>+56(SB)/8, $0x7d7975716d696561
+GLOBL everyFourth<>(SB), RODATA|NOPTR, $64
+
+DATA bytesInTurn<>+0(SB)/8, $0x4303420241014000
+DATA bytesInTurn<>+8(SB)/8, $0x4707460645054404
+DATA bytesInTurn<>+16(SB)/8, $0x4b0b4a0a49094808
+DATA bytesInTurn<>+24(SB)/8, $0x4f0f4e0e4d0d4c0c
+DATA bytesInTurn<>+32(SB)/8, $0x5313521251115010
+DATA bytesInTurn<>+40(SB)/8, $0x5717561655155414
+DATA bytesInTurn<>+48(SB)/8, $0x5b1b5a1a59195818
+DATA bytesInTurn<>+56(SB)/8, $0x5f1f5e1e5d1d5c1c
+GLOBL bytesInTurn<>(SB), RODATA|NOPTR, $64
+
+DATA wordsInTurn<>+0(SB)/8, $0x0021000100200000
+DATA wordsInTurn<>+8(SB)/8, $0x0023000300220002
+DATA wordsInTurn<>+16(SB)/8, $0x0025000500240004
+DATA wordsInTurn<>+24(SB)/8, $0x0027000700260006
+DATA wordsInTurn<>+32(SB)/8, $0x0029000900280008
+DATA wordsInTurn<>+40(SB)/8, $0x002b000b002a000a
+DATA wordsInTurn<>+48(SB)/8, $0x002d000d002c000c
+DATA wordsInTurn<>+56(SB)/8, $0x002f000f002e000e
+GLOBL wordsInTurn<>(SB), RODATA|NOPTR, $64
+
+
+#define ADDBYTES(n, from, to) \
+	MOVL $(0x01010101*n), AX \
+	VPBROADCASTD AX, to      \
+	VPADDB to, from, to
+
+// ROTATE16 rotates words left by one bit or not at all: X30 and X31 are the
+// counts of the shifts.
+#define ROTATE16(left, right, x, t) \
+	left X30, x, t  \
+	right X31, x, x \
+	VPORD t, x, x
+
+// ROTATION16 is for the number of bits in AX.
+#define ROTATION16 \
+	VMOVQ AX, X30 \
+	NEGQ AX       \
+	ADDQ $16, AX  \
+	VMOVQ AX, X31
+
+// PICK takes bytes or words of two vectors.
+#define PICK(perm, index, a, b, to) \
+	VMOVDQA64 index, to \
+	perm b, a, to
+
+// func avx512Split2(dst, src *byte, n, stride, rotate int)
+TEXT ·avx512Split2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION16
+	VMOVDQU64 everySecond<>(SB), Z28
+	ADDBYTES(1, Z28, Z29)
+
+loop:
+	VMOVDQU64 0(SI), Z0
+	VMOVDQU64 64(SI), Z1
+	ROTATE16(VPSLLW, VPSRLW, Z0, Z2)
+	ROTATE16(VPSLLW, VPSRLW, Z1, Z3)
+	PICK(VPERMI2B, Z29, Z0, Z1, Z4)
+	PICK(VPERMI2B, Z28, Z0, Z1, Z5)
+	VMOVDQU64 Z4, (DI)
+	VMOVDQU64 Z5, (DI)(DX*1)
+	ADDQ $128, SI
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx512Join2(dst, src *byte, n, stride, rotate int)
+TEXT ·avx512Join2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	ROTATION16
+	VMOVDQU64 bytesInTurn<>(SB), Z28
+	ADDBYTES(32, Z28, Z29)
+
+loop:
+	VMOVDQU64 (SI), Z1
+	VMOVDQU64 (SI)(DX*1), Z0
+	PICK(VPERMI2B, Z28, Z0, Z1, Z2)
+	PICK(VPERMI2B, Z29, Z0, Z1, Z3)
+	ROTATE16(VPSRLW, VPSLLW, Z2, Z4)
+	ROTATE16(VPSRLW, VPSLLW, Z3, Z5)
+	VMOVDQU64 Z2, 0(DI)
+	VMOVDQU64 Z3, 64(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	SUBQ $64, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx512Split4(dst, src *byte, n, stride, rotate int)
+TEXT ·avx512Split4(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	VPBROADCASTD AX, Z31
+	LEAQ (DX)(DX*2), R8
+	VMOVDQU64 everyFourth<>(SB), Z28
+	ADDBYTES(2, Z28, Z29)
+
+loop:
+	VMOVDQU64 0(SI), Z0
+	VMOVDQU64 64(SI), Z1
+	VMOVDQU64 128(SI), Z2
+	VMOVDQU64 192(SI), Z3
+	VPROLVD Z31, Z0, Z0
+	VPROLVD Z31, Z1, Z1
+	VPROLVD Z31, Z2, Z2
+	VPROLVD Z31, Z3, Z3
+	PICK(VPERMI2B, Z28, Z0, Z1, Z4)
+	PICK(VPERMI2B, Z28, Z2, Z3, Z5)
+	PICK(VPERMI2B, Z29, Z0, Z1, Z6)
+	PICK(VPERMI2B, Z29, Z2, Z3, Z7)
+	VSHUFI64X2 $0x44, Z5, Z4, Z0
+	VSHUFI64X2 $0xee, Z5, Z4, Z1
+	VSHUFI64X2 $0x44, Z7, Z6, Z2
+	VSHUFI64X2 $0xee, Z7, Z6, Z3
+	VMOVDQU64 Z3, (DI)
+	VMOVDQU64 Z2, (DI)(DX*1)
+	VMOVDQU64 Z1, (DI)(DX*2)
+	VMOVDQU64 Z0, (DI)(R8*1)
+	ADDQ $256, SI
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func avx512Join4(dst, src *byte, n, stride, rotate int)
+TEXT ·avx512Join4(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ rotate+32(FP), AX
+	VPBROADCASTD AX, Z31
+	LEAQ (DX)(DX*2), R8
+	VMOVDQU64 bytesInTurn<>(SB), Z28
+	ADDBYTES(32, Z28, Z29)
+	VMOVDQU64 wordsInTurn<>(SB), Z26
+	MOVL $0x00100010, AX
+	VPBROADCASTD AX, Z27
+	VPADDW Z27, Z26, Z27
+
+loop:
+	VMOVDQU64 (SI), Z3
+	VMOVDQU64 (SI)(DX*1), Z2
+	VMOVDQU64 (SI)(DX*2), Z1
+	VMOVDQU64 (SI)(R8*1), Z0
+	PICK(VPERMI2B, Z28, Z0, Z1, Z4)
+	PICK(VPERMI2B, Z29, Z0, Z1, Z5)
+	PICK(VPERMI2B, Z28, Z2, Z3, Z6)
+	PICK(VPERMI2B, Z29, Z2, Z3, Z7)
+	PICK(VPERMI2W, Z26, Z4, Z6, Z0)
+	PICK(VPERMI2W, Z27, Z4, Z6, Z1)
+	PICK(VPERMI2W, Z26, Z5, Z7, Z2)
+	PICK(VPERMI2W, Z27, Z5, Z7, Z3)
+	VPRORVD Z31, Z0, Z0
+	VPRORVD Z31, Z1, Z1
+	VPRORVD Z31, Z2, Z2
+	VPRORVD Z31, Z3, Z3
+	VMOVDQU64 Z0, 0(DI)
+	VMOVDQU64 Z1, 64(DI)
+	VMOVDQU64 Z2, 128(DI)
+	VMOVDQU64 Z3, 192(DI)
+	ADDQ $64, SI
+	ADDQ $256, DI
+	SUBQ $64, CX
+	JNZ loop
+	VZEROUPPER
+	RET

@@ -13,6 +13,10 @@ var generic = Kernel{
 	encode:    [numTypes]func(codes, signs, src []byte, e *Encoder){F32: encodeF32, F16: encodeHalf, BF16: encodeHalf},
 	decode:    [numTypes]func(dst, codes, signs []byte, d *Decoder){F32: decodeF32, F16: decodeHalf, BF16: decodeHalf},
 	measure:   [numTypes]func(want, got []byte, s *Sums){F32: measureF32, F16: measureF16, BF16: measureBF16},
+	split2:    split2,
+	split4:    split4,
+	join2:     join2,
+	join4:     join4,
 }
 
 var le = binary.LittleEndian

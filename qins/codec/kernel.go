@@ -21,6 +21,8 @@ type Kernel struct {
 	encode  [numTypes]func(codes, signs, src []byte, e *Encoder)
 	decode  [numTypes]func(dst, codes, signs []byte, d *Decoder)
 	measure [numTypes]func(want, got []byte, s *Sums)
+
+	split2, split4, join2, join4 func(dst, src []byte, rotate bool)
 }
 
 // kernels lists all of them, fastest first; the last one, plain Go, runs

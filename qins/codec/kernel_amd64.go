@@ -36,6 +36,10 @@ var avx512 = Kernel{
 		F16:  measureWith(F16, avx512MeasureF16, 16),
 		BF16: measureWith(BF16, avx512MeasureBF16, 16),
 	},
+	split2: planesWith(2, avx512Split2, 64, split2From),
+	split4: planesWith(4, avx512Split4, 64, split4From),
+	join2:  planesWith(2, avx512Join2, 64, join2From),
+	join4:  planesWith(4, avx512Join4, 64, join4From),
 }
 
 // avx2 needs F16C to widen F16 and BMI1 to go through masks, too. The cpu
@@ -66,6 +70,10 @@ var avx2 = Kernel{
 		F16:  measureWith(F16, avx2MeasureF16, 8),
 		BF16: measureWith(BF16, avx2MeasureBF16, 8),
 	},
+	split2: planesWith(2, avx2Split2, 32, split2From),
+	split4: planesWith(4, avx2Split4, 32, split4From),
+	join2:  planesWith(2, avx2Join2, 32, join2From),
+	join4:  planesWith(4, avx2Join4, 32, join4From),
 }
 
 //go:noescape
@@ -99,6 +107,18 @@ func avx512MeasureF16(want, got *byte, n int, s *Sums)
 func avx512MeasureBF16(want, got *byte, n int, s *Sums)
 
 //go:noescape
+func avx512Split2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx512Split4(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx512Join2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx512Join4(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
 func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
 
 //go:noescape
@@ -127,3 +147,15 @@ func avx2MeasureF16(want, got *byte, n int, s *Sums)
 
 //go:noescape
 func avx2MeasureBF16(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func avx2Split2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx2Split4(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx2Join2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx2Join4(dst, src *byte, n, stride, rotate int)

@@ -30,6 +30,10 @@ var neon = Kernel{
 		F16:  measureWith(F16, neonMeasureF16, 8),
 		BF16: measureWith(BF16, neonMeasureBF16, 8),
 	},
+	split2: planesWith(2, neonSplit2, 16, split2From),
+	split4: planesWith(4, neonSplit4, 16, split4From),
+	join2:  planesWith(2, neonJoin2, 16, join2From),
+	join4:  planesWith(4, neonJoin4, 16, join4From),
 }
 
 //go:noescape
@@ -61,3 +65,15 @@ func neonMeasureF16(want, got *byte, n int, s *Sums)
 
 //go:noescape
 func neonMeasureBF16(want, got *byte, n int, s *Sums)
+
+//go:noescape
+func neonSplit2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func neonSplit4(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func neonJoin2(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func neonJoin4(dst, src *byte, n, stride, rotate int)

@@ -577,3 +577,141 @@ loop:
 	BNE loop
 	MEASUREEND
 	RET
+
+// LEFT and RIGHT rotate elements whose bytes are in several vectors: each byte
+// gets a bit of its neighbour, which ends up in to.
+#define LEFT(byte, lower, to) \
+	VUSHR $7, lower.B16, to.B16 \
+	VSLI $1, byte.B16, to.B16
+
+#define RIGHT(byte, upper, to) \
+	VSHL $7, upper.B16, to.B16 \
+	VSRI $1, byte.B16, to.B16
+
+// func neonSplit2(dst, src *byte, n, stride, rotate int)
+TEXT ·neonSplit2(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD stride+24(FP), R3
+	MOVD rotate+32(FP), R4
+	ADD R3, R0, R5
+	CBZ R4, plain
+
+loop:
+	VLD2.P 32(R1), [V0.B16, V1.B16]
+	LEFT(V0, V1, V2)
+	LEFT(V1, V0, V3)
+	VST1.P [V3.B16], 16(R0)
+	VST1.P [V2.B16], 16(R5)
+	SUBS $16, R2, R2
+	BNE loop
+	RET
+
+plain:
+	VLD2.P 32(R1), [V0.B16, V1.B16]
+	VST1.P [V1.B16], 16(R0)
+	VST1.P [V0.B16], 16(R5)
+	SUBS $16, R2, R2
+	BNE plain
+	RET
+
+// func neonJoin2(dst, src *byte, n, stride, rotate int)
+TEXT ·neonJoin2(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD stride+24(FP), R3
+	MOVD rotate+32(FP), R4
+	ADD R3, R1, R5
+	CBZ R4, plain
+
+loop:
+	VLD1.P 16(R1), [V1.B16]
+	VLD1.P 16(R5), [V0.B16]
+	RIGHT(V0, V1, V2)
+	RIGHT(V1, V0, V3)
+	VST2.P [V2.B16, V3.B16], 32(R0)
+	SUBS $16, R2, R2
+	BNE loop
+	RET
+
+plain:
+	VLD1.P 16(R1), [V1.B16]
+	VLD1.P 16(R5), [V0.B16]
+	VST2.P [V0.B16, V1.B16], 32(R0)
+	SUBS $16, R2, R2
+	BNE plain
+	RET
+
+// func neonSplit4(dst, src *byte, n, stride, rotate int)
+TEXT ·neonSplit4(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD stride+24(FP), R3
+	MOVD rotate+32(FP), R4
+	ADD R3, R0, R5
+	ADD R3, R5, R6
+	ADD R3, R6, R7
+	CBZ R4, plain
+
+loop:
+	VLD4.P 64(R1), [V0.B16, V1.B16, V2.B16, V3.B16]
+	LEFT(V0, V3, V4)
+	LEFT(V1, V0, V5)
+	LEFT(V2, V1, V6)
+	LEFT(V3, V2, V7)
+	VST1.P [V7.B16], 16(R0)
+	VST1.P [V6.B16], 16(R5)
+	VST1.P [V5.B16], 16(R6)
+	VST1.P [V4.B16], 16(R7)
+	SUBS $16, R2, R2
+	BNE loop
+	RET
+
+plain:
+	VLD4.P 64(R1), [V0.B16, V1.B16, V2.B16, V3.B16]
+	VST1.P [V3.B16], 16(R0)
+	VST1.P [V2.B16], 16(R5)
+	VST1.P [V1.B16], 16(R6)
+	VST1.P [V0.B16], 16(R7)
+	SUBS $16, R2, R2
+	BNE plain
+	RET
+
+// func neonJoin4(dst, src *byte, n, stride, rotate int)
+TEXT ·neonJoin4(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD stride+24(FP), R3
+	MOVD rotate+32(FP), R4
+	ADD R3, R1, R5
+	ADD R3, R5, R6
+	ADD R3, R6, R7
+	CBZ R4, plain
+
+loop:
+	VLD1.P 16(R1), [V3.B16]
+	VLD1.P 16(R5), [V2.B16]
+	VLD1.P 16(R6), [V1.B16]
+	VLD1.P 16(R7), [V0.B16]
+	RIGHT(V0, V1, V4)
+	RIGHT(V1, V2, V5)
+	RIGHT(V2, V3, V6)
+	RIGHT(V3, V0, V7)
+	VST4.P [V4.B16, V5.B16, V6.B16, V7.B16], 64(R0)
+	SUBS $16, R2, R2
+	BNE loop
+	RET
+
+plain:
+	VLD1.P 16(R1), [V3.B16]
+	VLD1.P 16(R5), [V2.B16]
+	VLD1.P 16(R6), [V1.B16]
+	VLD1.P 16(R7), [V0.B16]
+	VST4.P [V0.B16, V1.B16, V2.B16, V3.B16], 64(R0)
+	SUBS $16, R2, R2
+	BNE plain
+	RET

@@ -11,27 +11,33 @@ package codec
 
 // SplitPlanes writes the byte planes of src, little-endian elements of 2, 4 or
 // 8 bytes, to dst, which has the same length. Elements of 2 and 4 bytes can be
-// rotated.
-func SplitPlanes(dst, src []byte, size int, rotate bool) {
+// rotated. It uses the kernel that Best returns.
+func SplitPlanes(dst, src []byte, size int, rotate bool) { Best().SplitPlanes(dst, src, size, rotate) }
+
+// JoinPlanes is the inverse of SplitPlanes.
+func JoinPlanes(dst, src []byte, size int, rotate bool) { Best().JoinPlanes(dst, src, size, rotate) }
+
+// SplitPlanes is the function of that name with this kernel.
+func (k *Kernel) SplitPlanes(dst, src []byte, size int, rotate bool) {
 	checkPlanes(dst, src, size, rotate)
 	switch size {
 	case 2:
-		split2(dst, src, rotate)
+		k.split2(dst, src, rotate)
 	case 4:
-		split4(dst, src, rotate)
+		k.split4(dst, src, rotate)
 	case 8:
 		split8(dst, src)
 	}
 }
 
-// JoinPlanes is the inverse of SplitPlanes.
-func JoinPlanes(dst, src []byte, size int, rotate bool) {
+// JoinPlanes is the function of that name with this kernel.
+func (k *Kernel) JoinPlanes(dst, src []byte, size int, rotate bool) {
 	checkPlanes(dst, src, size, rotate)
 	switch size {
 	case 2:
-		join2(dst, src, rotate)
+		k.join2(dst, src, rotate)
 	case 4:
-		join4(dst, src, rotate)
+		k.join4(dst, src, rotate)
 	case 8:
 		join8(dst, src)
 	}
@@ -47,9 +53,16 @@ func checkPlanes(dst, src []byte, size int, rotate bool) {
 }
 
 // The loops below take eight elements at a time, which are eight bytes of each
-// plane. Without rotation the masks make it a shift by nothing.
+// plane. Those that kernels may begin start at element i.
 
-func rotation(rotate bool, width uint) (left, right uint, top uint64) {
+func split2(dst, src []byte, rotate bool) { split2From(0, dst, src, rotate) }
+func split4(dst, src []byte, rotate bool) { split4From(0, dst, src, rotate) }
+func join2(dst, src []byte, rotate bool)  { join2From(0, dst, src, rotate) }
+func join4(dst, src []byte, rotate bool)  { join4From(0, dst, src, rotate) }
+
+// rotation returns shifts and a mask for rotating the elements in a word by one
+// bit, or by none.
+func rotation(rotate bool, width uint) (left, right uint, low uint64) {
 	if !rotate {
 		return 0, 0, 0
 	}
@@ -59,11 +72,11 @@ func rotation(rotate bool, width uint) (left, right uint, top uint64) {
 	return 1, 31, 0x0000000100000001
 }
 
-func split2(dst, src []byte, rotate bool) {
+func split2From(i int, dst, src []byte, rotate bool) {
 	n := len(src) / 2
 	p1, p0 := dst[:n], dst[n:]
 	left, right, low := rotation(rotate, 16)
-	i := 0
+	src = src[2*i:]
 	for ; len(src) >= 16 && len(p0)-i >= 8 && len(p1)-i >= 8; i += 8 {
 		a, b := le.Uint64(src), le.Uint64(src[8:])
 		src = src[16:]
@@ -83,12 +96,12 @@ func split2(dst, src []byte, rotate bool) {
 	}
 }
 
-func join2(dst, src []byte, rotate bool) {
+func join2From(i int, dst, src []byte, rotate bool) {
 	n := len(src) / 2
 	p1, p0 := src[:n], src[n:]
 	left, right, low := rotation(rotate, 16)
 	high := low << (right & 63)
-	i := 0
+	dst = dst[2*i:]
 	for ; len(dst) >= 16 && len(p0)-i >= 8 && len(p1)-i >= 8; i += 8 {
 		x, y := le.Uint64(p0[i:]), le.Uint64(p1[i:])
 		a := zip(x&(1<<32-1) | y<<32)
@@ -107,11 +120,11 @@ func join2(dst, src []byte, rotate bool) {
 	}
 }
 
-func split4(dst, src []byte, rotate bool) {
+func split4From(i int, dst, src []byte, rotate bool) {
 	n := len(src) / 4
 	p3, p2, p1, p0 := dst[:n], dst[n:2*n], dst[2*n:3*n], dst[3*n:]
 	left, right, low := rotation(rotate, 32)
-	i := 0
+	src = src[4*i:]
 	for ; len(src) >= 32 && len(p0)-i >= 8 && len(p1)-i >= 8 && len(p2)-i >= 8 && len(p3)-i >= 8; i += 8 {
 		a, b, c, d := le.Uint64(src), le.Uint64(src[8:]), le.Uint64(src[16:]), le.Uint64(src[24:])
 		src = src[32:]
@@ -138,12 +151,12 @@ func split4(dst, src []byte, rotate bool) {
 	}
 }
 
-func join4(dst, src []byte, rotate bool) {
+func join4From(i int, dst, src []byte, rotate bool) {
 	n := len(src) / 4
 	p3, p2, p1, p0 := src[:n], src[n:2*n], src[2*n:3*n], src[3*n:]
 	left, right, low := rotation(rotate, 32)
 	high := low << (right & 63)
-	i := 0
+	dst = dst[4*i:]
 	for ; len(dst) >= 32 && len(p0)-i >= 8 && len(p1)-i >= 8 && len(p2)-i >= 8 && len(p3)-i >= 8; i += 8 {
 		a, b, c, d := le.Uint64(p0[i:]), le.Uint64(p1[i:]), le.Uint64(p2[i:]), le.Uint64(p3[i:])
 		a, c = exchange(a, c, 32, 0x00000000ffffffff)

@@ -49,6 +49,12 @@ func fromHex(t *testing.T, s string) []byte {
 }
 
 func TestPlanes(t *testing.T) {
+	for _, k := range Kernels() {
+		t.Run(k.Name(), func(t *testing.T) { testPlanes(t, k) })
+	}
+}
+
+func testPlanes(t *testing.T, k *Kernel) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, f := range planeForms {
 		for n := range 201 {
@@ -72,12 +78,12 @@ func TestPlanes(t *testing.T) {
 				}
 			}
 			got := guarded(len(src), n%7)
-			SplitPlanes(got, src, f.size, f.rotate)
+			k.SplitPlanes(got, src, f.size, f.rotate)
 			if !bytes.Equal(got, want) {
 				t.Fatalf("size %d, rotate %v, %d elements: wrong planes", f.size, f.rotate, n)
 			}
 			back := guarded(len(src), n%5)
-			JoinPlanes(back, got, f.size, f.rotate)
+			k.JoinPlanes(back, got, f.size, f.rotate)
 			if !bytes.Equal(back, src) {
 				t.Fatalf("size %d, rotate %v, %d elements: planes do not join to the elements", f.size, f.rotate, n)
 			}
@@ -128,11 +134,18 @@ func BenchmarkPlanes(b *testing.B) {
 	src := gaussian(F32, benchWeights)
 	dst := make([]byte, len(src))
 	for _, f := range planeForms {
-		for name, run := range map[string]func(dst, src []byte, size int, rotate bool){"Split": SplitPlanes, "Join": JoinPlanes} {
-			b.Run(fmt.Sprintf("%s/%d/rotate=%v", name, f.size, f.rotate), func(b *testing.B) {
+		for _, k := range Kernels() {
+			name := fmt.Sprintf("%d/rotate=%v/%s", f.size, f.rotate, k.Name())
+			b.Run("Split/"+name, func(b *testing.B) {
 				b.SetBytes(int64(len(src)))
 				for b.Loop() {
-					run(dst, src, f.size, f.rotate)
+					k.SplitPlanes(dst, src, f.size, f.rotate)
+				}
+			})
+			b.Run("Join/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(src)))
+				for b.Loop() {
+					k.JoinPlanes(dst, src, f.size, f.rotate)
 				}
 			})
 		}
