@@ -146,7 +146,7 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 
 // write writes the file that a plan describes and measures it.
 func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest, error) {
-	w, err := qins.NewWriter(file, &p.header, p.src.Metadata())
+	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
 	if err != nil {
 		return nil, inFile(err, p.src.Name())
 	}

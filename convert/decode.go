@@ -1,10 +1,15 @@
 package convert
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"iter"
+	"slices"
 
 	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/gguf"
 	"github.com/qinsconv/qinsconv/format/safetensors"
 	"github.com/qinsconv/qinsconv/qins"
 )
@@ -23,9 +28,6 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 		return err
 	}
 	defer f.Close()
-	if got := f.Header().Source.Format; got != "safetensors" {
-		return &format.Error{File: in, Problem: "this version cannot write the source's format", Found: format.Quote(got)}
-	}
 	if err := differentFiles(in, out); err != nil {
 		return err
 	}
@@ -37,7 +39,7 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 
 	d := newDecoding(f, opts)
 	opts.Events(Start{In: in, Out: out, Size: f.Size(), Tensors: len(d.targets)})
-	w, err := safetensors.NewWriter(file, f.Metadata(), d.targets)
+	w, err := d.begin(file)
 	if err != nil {
 		return inFile(err, in)
 	}
@@ -107,7 +109,56 @@ func (d *decoding) pieces() iter.Seq[piece] {
 	}
 }
 
-func (d *decoding) run(ctx context.Context, w *safetensors.Writer) error {
+// A tensorWriter takes the bytes of the tensors of a file whose header is
+// written.
+type tensorWriter interface {
+	WriteAt(p []byte, tensor int, off int64) error
+}
+
+// begin writes what the source's file had beside its tensors.
+func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
+	c := d.f.Header().Source.Container
+	if c == nil {
+		return safetensors.NewWriter(file, d.f.Metadata(), d.targets)
+	}
+	head, err := c.RawHead()
+	if err != nil {
+		return nil, &format.Error{Problem: "bad container", Err: err}
+	}
+	g, err := gguf.New(bytes.NewReader(head), c.Size, "the container's GGUF header")
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range g.Tensors() {
+		if i >= len(d.targets) || t.Name != d.targets[i].Name || t.DType != d.targets[i].DType || t.Shape.String() != d.targets[i].Shape.String() {
+			return nil, &format.Error{Tensor: t.Name, Problem: "the container's GGUF header does not list the tensors of the file"}
+		}
+	}
+	if len(g.Tensors()) != len(d.targets) {
+		return nil, &format.Error{Problem: "the container's GGUF header does not list the tensors of the file"}
+	}
+	for _, gap := range g.Gaps() {
+		if gap.Size > max(qins.MaxGaps, g.Alignment()) {
+			return nil, &format.Error{Problem: "the container claims more bytes than there are tensors for", Found: fmt.Sprint(c.Size)}
+		}
+	}
+	w, err := gguf.NewRestorer(file, head, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	for _, gap := range c.Gaps {
+		at := slices.IndexFunc(w.Gaps(), func(s gguf.Span) bool { return s.Offset == gap.Offset })
+		if at < 0 {
+			return nil, &format.Error{Problem: "the container has bytes where there is no gap", Found: fmt.Sprintf("offset %d", gap.Offset)}
+		}
+		if err := w.WriteGap(gap.Data, at, 0); err != nil {
+			return nil, &format.Error{Problem: "bad container", Err: err}
+		}
+	}
+	return w, nil
+}
+
+func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 	readers := make([]*qins.ChunkReader, d.opts.Jobs)
 	for i := range readers {
 		readers[i] = d.f.NewChunkReader()

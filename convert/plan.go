@@ -117,7 +117,7 @@ func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
 		p.Tensors = append(p.Tensors, PlannedTensor{Tensor: qins.Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape}, SourceBytes: t.Size, at: t})
 	}
 	p.tieByOffset()
-	p.tieByMetadata(src.Metadata())
+	p.tieByMetadata(src.metadata())
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		named := t.at
@@ -145,7 +145,12 @@ func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
 	if err := p.assign(); err != nil {
 		return nil, err
 	}
-	p.header = qins.Header{Version: qins.Version, Layout: p.Layout, Chunk: qins.ChunkWeights, Source: qins.Source{Format: src.Format()}}
+	container, err := src.container()
+	if err != nil {
+		return nil, err
+	}
+	p.header = qins.Header{Version: qins.Version, Layout: p.Layout, Chunk: qins.ChunkWeights,
+		Source: qins.Source{Format: src.Format(), Container: container}}
 	p.header.Tensors = make([]qins.Tensor, len(p.Tensors))
 	for i := range p.Tensors {
 		p.header.Tensors[i] = p.Tensors[i].Tensor
@@ -287,7 +292,7 @@ func (p *Plan) predict(ctx context.Context, opts Options) error {
 	if err := runPieces(ctx, p.src, opts.Jobs, p.pieces(wanted), process, commit); err != nil {
 		return err
 	}
-	w, err := qins.NewWriter(nil, &p.header, p.src.Metadata())
+	w, err := qins.NewWriter(nil, &p.header, p.src.metadata())
 	if err != nil {
 		return inFile(err, p.src.Name())
 	}

@@ -48,7 +48,7 @@ var keepers = []struct {
 	{"embedding or head", regexp.MustCompile(`(?i)embed|embd|position|lm_head|(^|\.)(wte|wpe)(\.|$)|(^|\.)shared\.weight$|^output\.weight$`)},
 	{"norm", regexp.MustCompile(`(?i)norm|(^|[._])ln([._]|\d)|(^|\.)ln_`)},
 	{"router or expert gate", regexp.MustCompile(`(?i)router|(^|[._])(mlp|moe)\.gate\.weight$|gate_inp|shared_expert_gate`)},
-	{"state space or convolution", regexp.MustCompile(`(?i)conv1d|A_log|dt_proj|ssm_dt|time_mix_`)},
+	{"state space or convolution", regexp.MustCompile(`(?i)conv1d|A_log|dt_proj|(^|\.)ssm_(a|d|dt)(\.|$)|time_mix_`)},
 	{"patch embedding", regexp.MustCompile(`(?i)patch_(embed|embd|conv)`)},
 	{"companion of a quantized weight", regexp.MustCompile(`(^|\.)(qweight|qzeros|scales|weight_scale|weight_scale_inv|weight_scale_2|weight_zero_point|g_idx)$`)},
 }

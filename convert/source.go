@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/gguf"
 	"github.com/qinsconv/qinsconv/format/safetensors"
 	"github.com/qinsconv/qinsconv/qins"
 )
@@ -52,7 +53,8 @@ func readSource(f *os.File, path string) (*source, error) {
 	s := &source{file: f, size: info.Size(), modTime: info.ModTime()}
 	magic := make([]byte, len(ggufMagic))
 	if n, _ := f.ReadAt(magic, 0); bytes.Equal(magic[:n], ggufMagic) {
-		return nil, &format.Error{File: path, Problem: "this is a GGUF file, which this version does not convert"}
+		s.Source, err = gguf.New(f, info.Size(), path)
+		return s, err
 	}
 	st, err := safetensors.New(f, info.Size(), path)
 	if err != nil {
@@ -67,6 +69,44 @@ func readSource(f *os.File, path string) (*source, error) {
 
 // Close closes the file.
 func (s *source) Close() error { return s.file.Close() }
+
+// metadata returns the entries that a .qins file takes over. Those of a GGUF
+// file are in its container.
+func (s *source) metadata() []format.Entry {
+	if _, ok := s.Source.(*gguf.File); ok {
+		return nil
+	}
+	return s.Metadata()
+}
+
+// container returns what a GGUF file has beside its tensors, nil for others.
+func (s *source) container() (*qins.Container, error) {
+	g, ok := s.Source.(*gguf.File)
+	if !ok {
+		return nil, nil
+	}
+	var gaps []qins.Gap
+	total := int64(0)
+	for _, gap := range g.Gaps() {
+		if gap.Size > max(qins.MaxGaps, g.Alignment()) {
+			return nil, &format.Error{File: s.Name(), Problem: "there are bytes after the last tensor that belong to none",
+				Found: fmt.Sprintf("%d bytes", gap.Size), Expected: fmt.Sprintf("at most %d", qins.MaxGaps)}
+		}
+		data := make([]byte, gap.Size)
+		if err := format.ReadFull(s, data, gap.Offset); err != nil {
+			return nil, err
+		}
+		if len(bytes.Trim(data, "\x00")) == 0 {
+			continue
+		}
+		gaps = append(gaps, qins.Gap{Offset: gap.Offset, Data: data})
+		if total += gap.Size; total > qins.MaxGaps {
+			return nil, &format.Error{File: s.Name(), Problem: "the bytes between the tensors are not zero",
+				Found: fmt.Sprintf("more than %d of them", qins.MaxGaps)}
+		}
+	}
+	return qins.NewContainer(s.Size(), g.RawHeader(), gaps)
+}
 
 // unchanged returns an error where the file is no longer what it was.
 func (s *source) unchanged() error {

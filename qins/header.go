@@ -43,6 +43,9 @@ func (h *Header) Order() []int {
 // A Source says what kind of file the tensors came from.
 type Source struct {
 	Format string `json:"format"`
+	// Container is what beside the tensors is needed to write the file again.
+	// It is nil for safetensors.
+	Container *Container `json:"container,omitempty"`
 }
 
 // An Action says what became of a tensor.
@@ -235,6 +238,9 @@ func (h *Header) check(file string) error {
 	}
 	if h.Chunk != ChunkWeights {
 		return &format.Error{File: file, Problem: "unknown chunk size", Found: strconv.Itoa(h.Chunk), Expected: strconv.Itoa(ChunkWeights)}
+	}
+	if err := h.Source.check(file); err != nil {
+		return err
 	}
 	if h.DataOrder != nil {
 		seen := make([]bool, len(h.Tensors))

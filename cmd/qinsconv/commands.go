@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/qinsconv/qinsconv/convert"
 	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/gguf"
 	"github.com/qinsconv/qinsconv/format/safetensors"
 	"github.com/qinsconv/qinsconv/qins"
 )
@@ -137,7 +139,7 @@ func inspect(path string) (*inspection, error) {
 	}
 	magic := make([]byte, 4)
 	if n, _ := f.ReadAt(magic, 0); bytes.Equal(magic[:n], []byte("GGUF")) {
-		return nil, &format.Error{File: path, Problem: "this is a GGUF file, which this version does not read"}
+		return inspectGGUF(f, info.Size(), path)
 	}
 	st, err := safetensors.New(f, info.Size(), path)
 	if err != nil {
@@ -163,6 +165,19 @@ func inspect(path string) (*inspection, error) {
 			it.Offset = it.Planes[0].Offset
 		}
 		list.Tensors = append(list.Tensors, it)
+	}
+	return list, nil
+}
+
+func inspectGGUF(f *os.File, size int64, path string) (*inspection, error) {
+	g, err := gguf.New(f, size, path)
+	if err != nil {
+		return nil, err
+	}
+	list := &inspection{File: path, Format: "gguf", Size: g.Size(), HeaderBytes: g.HeaderSize(), Tensors: inspectTensors(g.Tensors())}
+	for _, kv := range g.KeyValues() {
+		// Strings in GGUF files need not be valid UTF-8, those in JSON do.
+		list.Metadata = append(list.Metadata, format.Entry{Key: kv.Key, Value: strings.ToValidUTF8(kv.Value.String(), "\uFFFD")})
 	}
 	return list, nil
 }

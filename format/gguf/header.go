@@ -24,7 +24,7 @@ const (
 // Limits of the format.
 const (
 	MaxKey        = 1<<16 - 1 // bytes of a key
-	MaxTensorName = 63        // bytes; ggml keeps names in 64 with a NUL
+	MaxTensorName = 62        // bytes; the reference refuses 63 and more
 	MaxDimensions = 4
 )
 
