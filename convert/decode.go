@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -125,7 +124,7 @@ func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
 	if err != nil {
 		return nil, &format.Error{Problem: "bad container", Err: err}
 	}
-	g, err := gguf.New(bytes.NewReader(head), c.Size, "the container's GGUF header")
+	g, err := gguf.New(zeroExtended(head), c.Size, "the container's GGUF header")
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +155,19 @@ func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
 		}
 	}
 	return w, nil
+}
+
+// zeroExtended reads as bytes with zeros behind them, without end.
+type zeroExtended []byte
+
+// ReadAt implements io.ReaderAt.
+func (z zeroExtended) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	if off < int64(len(z)) {
+		n = copy(p, z[off:])
+	}
+	clear(p[n:])
+	return len(p), nil
 }
 
 func (d *decoding) run(ctx context.Context, w tensorWriter) error {
