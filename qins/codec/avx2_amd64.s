@@ -80,14 +80,12 @@ loop:                   \
 	SPREAD(approx_poly+20, 160)   \
 	SPREAD(approx_poly+24, 192)   \
 	SPREAD(approx_high, 224)      \
-	VBROADCASTSS approx_low(BX), Y7       \
 	VBROADCASTSS approx_slope(BX), Y8     \
 	VPBROADCASTD approx_near(BX), Y9      \
 	VPBROADCASTD BIAS, Y10                \
 	VPBROADCASTD MANTISSA, Y11            \
 	VPBROADCASTD MAGNITUDE, Y12           \
 	VPBROADCASTD ONE, Y13                 \
-	VMOVDQU packedOrder<>(SB), Y14        \
 	VPXOR Y15, Y15, Y15
 
 // Where packing leaves the groups of four in eight registers' lanes.
@@ -97,49 +95,56 @@ DATA packedOrder<>+16(SB)/8, $0x0000000600000002
 DATA packedOrder<>+24(SB)/8, $0x0000000700000003
 GLOBL packedOrder<>(SB), RODATA|NOPTR, $32
 
-// ENCODE makes 8 codes of the float32 in x, which it overwrites, and their sign
-// bits. The mask near gets those that approx says to settle.
-#define ENCODE(x, byte, near, e, m) \
-	VMOVMSKPS x, near           \
-	MOVB near, byte(DX)         \
+// ENCODE makes 8 codes, not yet brought up to 1, of the float32 in x, and stores
+// their sign bits. It leaves the magnitudes in e and zeros in near where approx
+// says to settle.
+#define ENCODE(x, byte, e, near) \
+	VMOVMSKPS x, R8             \
+	MOVB R8, byte(DX)           \
 	VPAND Y12, x, e             \
-	VPAND Y11, x, m             \
-	VPOR Y13, m, m              \
-	VSUBPS Y13, m, m            \
+	VPAND Y11, x, near          \
+	VPOR Y13, near, near        \
+	VSUBPS Y13, near, near      \
 	VMOVUPS 192(SP), x          \
-	VFMADD213PS 160(SP), m, x   \
-	VFMADD213PS 128(SP), m, x   \
-	VFMADD213PS 96(SP), m, x    \
-	VFMADD213PS 64(SP), m, x    \
-	VFMADD213PS 32(SP), m, x    \
-	VFMADD213PS 0(SP), m, x     \
-	VPSRLD $23, e, m            \
-	VPSUBD Y10, m, m            \
-	VCVTDQ2PS m, m              \
-	VFMADD231PS Y8, m, x        \
-	VMAXPS Y7, x, x             \
+	VFMADD213PS 160(SP), near, x \
+	VFMADD213PS 128(SP), near, x \
+	VFMADD213PS 96(SP), near, x \
+	VFMADD213PS 64(SP), near, x \
+	VFMADD213PS 32(SP), near, x \
+	VFMADD213PS 0(SP), near, x  \
+	VPSRLD $23, e, near         \
+	VPSUBD Y10, near, near      \
+	VCVTDQ2PS near, near        \
+	VFMADD231PS Y8, near, x     \
 	VMINPS 224(SP), x, x        \
 	VCVTTPS2DQ x, x             \
-	VPAND Y9, x, m              \
-	VPCMPEQD Y15, m, m          \
-	VMOVMSKPS m, near           \
-	VPCMPEQD Y15, e, e          \ // zeros
-	VPSRLD $16, x, x            \
-	VPANDN x, e, x
+	VPAND Y9, x, near           \
+	VPSRAD $16, x, x
 
-// PACK stores the 32 codes and brings their masks into R8.
-#define PACK \
-	VPACKUSDW Y1, Y0, Y0        \
-	VPACKUSDW Y3, Y2, Y2        \
-	VPACKUSWB Y2, Y0, Y0        \
-	VPERMD Y0, Y14, Y0          \
+// PACKPAIR packs what ENCODE left for two vectors, in the order of its arguments.
+#define PACKPAIR(x0, e0, near0, x1, e1, near1, x, e, near) \
+	VPACKSSDW x1, x0, x         \
+	VPACKSSDW e1, e0, e         \
+	VPACKUSDW near1, near0, near
+
+// FINISH stores the 32 codes and brings the mask of those to settle into R8.
+#define FINISH \
+	PACKPAIR(Y1, Y6, Y7, Y2, Y3, Y14, Y1, Y6, Y7) \
+	VPACKUSWB Y1, Y0, Y0        \
+	VPCMPEQB Y2, Y2, Y2         \
+	VPABSB Y2, Y2               \
+	VPMAXUB Y2, Y0, Y0          \ // at least 1,
+	VPACKSSWB Y6, Y4, Y4        \
+	VPCMPEQB Y15, Y4, Y4        \
+	VPANDN Y0, Y4, Y0           \ // but for zeros
+	VMOVDQU packedOrder<>(SB), Y2 \
+	VPERMD Y0, Y2, Y0           \
 	VMOVDQU Y0, (DI)            \
-	SHLL $8, R9                 \
-	SHLL $16, R10               \
-	SHLL $24, R11               \
-	ORL R9, R8                  \
-	ORL R11, R10                \
-	ORL R10, R8                 \
+	VPCMPEQW Y15, Y5, Y5        \
+	VPCMPEQW Y15, Y7, Y7        \
+	VPACKSSWB Y7, Y5, Y5        \
+	VPERMD Y5, Y2, Y5           \
+	VPMOVMSKB Y5, R8            \
 	TESTL R8, R8
 
 // SETTLE goes through the weights whose bits are set in R8. Each code is less
@@ -190,14 +195,15 @@ TEXT ·avx2EncodeF32(SB), NOSPLIT, $256-40
 
 loop:
 	VMOVUPS 0(SI), Y0
-	ENCODE(Y0, 0, R8, Y4, Y5)
+	ENCODE(Y0, 0, Y4, Y5)
 	VMOVUPS 32(SI), Y1
-	ENCODE(Y1, 1, R9, Y4, Y5)
-	VMOVUPS 64(SI), Y2
-	ENCODE(Y2, 2, R10, Y4, Y5)
-	VMOVUPS 96(SI), Y3
-	ENCODE(Y3, 3, R11, Y4, Y5)
-	PACK
+	ENCODE(Y1, 1, Y6, Y7)
+	PACKPAIR(Y0, Y4, Y5, Y1, Y6, Y7, Y0, Y4, Y5)
+	VMOVUPS 64(SI), Y1
+	ENCODE(Y1, 2, Y6, Y7)
+	VMOVUPS 96(SI), Y2
+	ENCODE(Y2, 3, Y3, Y14)
+	FINISH
 	JNZ settle
 
 next:
@@ -225,14 +231,15 @@ TEXT ·avx2EncodeF16(SB), NOSPLIT, $256-40
 
 loop:
 	VCVTPH2PS 0(SI), Y0
-	ENCODE(Y0, 0, R8, Y4, Y5)
+	ENCODE(Y0, 0, Y4, Y5)
 	VCVTPH2PS 16(SI), Y1
-	ENCODE(Y1, 1, R9, Y4, Y5)
-	VCVTPH2PS 32(SI), Y2
-	ENCODE(Y2, 2, R10, Y4, Y5)
-	VCVTPH2PS 48(SI), Y3
-	ENCODE(Y3, 3, R11, Y4, Y5)
-	PACK
+	ENCODE(Y1, 1, Y6, Y7)
+	PACKPAIR(Y0, Y4, Y5, Y1, Y6, Y7, Y0, Y4, Y5)
+	VCVTPH2PS 32(SI), Y1
+	ENCODE(Y1, 2, Y6, Y7)
+	VCVTPH2PS 48(SI), Y2
+	ENCODE(Y2, 3, Y3, Y14)
+	FINISH
 	JNZ settle
 
 next:
@@ -261,17 +268,18 @@ TEXT ·avx2EncodeBF16(SB), NOSPLIT, $256-40
 loop:
 	VPMOVZXWD 0(SI), Y0
 	VPSLLD $16, Y0, Y0
-	ENCODE(Y0, 0, R8, Y4, Y5)
+	ENCODE(Y0, 0, Y4, Y5)
 	VPMOVZXWD 16(SI), Y1
 	VPSLLD $16, Y1, Y1
-	ENCODE(Y1, 1, R9, Y4, Y5)
-	VPMOVZXWD 32(SI), Y2
+	ENCODE(Y1, 1, Y6, Y7)
+	PACKPAIR(Y0, Y4, Y5, Y1, Y6, Y7, Y0, Y4, Y5)
+	VPMOVZXWD 32(SI), Y1
+	VPSLLD $16, Y1, Y1
+	ENCODE(Y1, 2, Y6, Y7)
+	VPMOVZXWD 48(SI), Y2
 	VPSLLD $16, Y2, Y2
-	ENCODE(Y2, 2, R10, Y4, Y5)
-	VPMOVZXWD 48(SI), Y3
-	VPSLLD $16, Y3, Y3
-	ENCODE(Y3, 3, R11, Y4, Y5)
-	PACK
+	ENCODE(Y2, 3, Y3, Y14)
+	FINISH
 	JNZ settle
 
 next:

@@ -51,15 +51,16 @@ func Use(k *Kernel) *Kernel { return best.Swap(k) }
 
 var best atomic.Pointer[Kernel]
 
-func init() {
+func init() { best.Store(choose(os.Getenv("QINSCONV_KERNEL"))) }
+
+func choose(name string) *Kernel {
 	list := Kernels()
-	best.Store(list[0])
-	name := os.Getenv("QINSCONV_KERNEL")
 	for _, k := range list {
 		if k.name == name {
-			best.Store(k)
+			return k
 		}
 	}
+	return list[0]
 }
 
 // Name returns the kernel's name, such as "generic".

@@ -289,3 +289,25 @@ func TestKernelsAgree(t *testing.T) {
 		}
 	}
 }
+
+func TestChoose(t *testing.T) {
+	list := Kernels()
+	for _, k := range list {
+		if got := choose(k.name); got != k {
+			t.Errorf("%q chooses %q", k.name, got.name)
+		}
+	}
+	for _, name := range []string{"", "AVX512", "no such kernel"} {
+		if got := choose(name); got != list[0] {
+			t.Errorf("%q chooses %q, want %q", name, got.name, list[0].name)
+		}
+	}
+	last := list[len(list)-1]
+	before := Use(last)
+	if Best() != last {
+		t.Errorf("Best is %q after Use of %q", Best().name, last.name)
+	}
+	if Use(before) != last || Best() != before {
+		t.Error("Use does not bring the kernel before back")
+	}
+}
