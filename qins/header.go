@@ -261,6 +261,9 @@ func (h *Header) check(file string) error {
 			return bad(t.Name, "the qins metadata lists the tensor twice")
 		}
 		index[t.Name] = t
+		if !t.DType.Valid() {
+			return bad(t.Name, "it has no dtype")
+		}
 		if n, ok := t.Shape.Bytes(t.DType); !ok || n > math.MaxInt64 {
 			return &format.Error{File: file, Tensor: t.Name, Problem: "the shape overflows or does not fill whole bytes",
 				Found: fmt.Sprintf("%s %s", t.DType, t.Shape)}
