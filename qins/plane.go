@@ -102,7 +102,11 @@ func ChunkSize(d format.DType) int { return ChunkWeights * elementSize(d) }
 // in bytes.
 func Chunks(d format.DType, size int64) int {
 	chunk := int64(ChunkSize(d))
-	return int((size + chunk - 1) / chunk)
+	n := size / chunk
+	if size%chunk != 0 { // without adding to a size that may be the largest
+		n++
+	}
+	return int(n)
 }
 
 // chunk returns where chunk i of the tensor lies in the tensor's source bytes.
