@@ -171,6 +171,9 @@ func (r *frameReader) read(dst, frame []byte) error {
 	case !h.HasCheckSum:
 		return errors.New("the frame has no checksum")
 	}
+	if n := frameSize(&h, frame); n >= 0 && n < len(frame) {
+		return fmt.Errorf("there are %d bytes after the frame", len(frame)-n)
+	}
 	if r.dec == nil {
 		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -186,6 +189,24 @@ func (r *frameReader) read(dst, frame []byte) error {
 		return fmt.Errorf("the frame holds %d bytes, expected %d", len(out), len(dst))
 	}
 	return nil
+}
+
+// frameSize returns the size of the frame that b begins with, with a checksum,
+// or -1 where it does not end there. The decoder would take what follows for
+// more frames.
+func frameSize(h *zstd.Header, b []byte) int {
+	at := h.HeaderSize
+	for len(b)-at >= blockHeaderSize {
+		block := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
+		size := block >> 3
+		if block>>1&3 == blockRLE {
+			size = 1
+		}
+		if at += blockHeaderSize + size; block&1 != 0 {
+			return at + frameOverhead - frameHeaderSize
+		}
+	}
+	return -1
 }
 
 // The index of a stream is the seek table of the zstd seekable format: a
