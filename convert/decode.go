@@ -219,6 +219,9 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 	for _, i := range d.order {
 		if d.targets[i].Size == 0 {
 			report(i)
+			if err := d.f.CheckSum(d.f.Stored(d.sources[i]), new(qins.TensorSum)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
