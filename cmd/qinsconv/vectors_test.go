@@ -32,6 +32,9 @@ var unconvertible = []string{"shape with a zero first"}
 // TestVectors runs every vector through every command.
 func TestVectors(t *testing.T) {
 	for _, v := range fixtures.Vectors() {
+		if v.Name == "gguf" {
+			continue // no safetensors file, but a good one of its own format
+		}
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
 			in := filepath.Join(t.TempDir(), "in.safetensors")
