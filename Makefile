@@ -2,7 +2,7 @@ GO ?= go
 TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo fuzz arm64 cross check-kernels bench clean FORCE
+.PHONY: build test demo interop fuzz arm64 cross check-kernels bench clean FORCE
 
 build: $(BIN)
 
@@ -24,6 +24,20 @@ demo: $(BIN)
 		$(BIN) verify --against bin/demo/toy.safetensors bin/demo/toy-$$layout.qins || exit; \
 	done
 	@$(GO) run ./fixtures/demo bin/demo/toy-plain.qins bin/demo/toy-compact.qins
+
+# The stock Python libraries and a decoder written from docs/format.md against
+# the command. Needs python3 with venv, and the zstd command where CI=true.
+interop: $(BIN) .venv
+	$(GO) build -o bin/mkmodel ./fixtures/mkmodel
+	.venv/bin/python .ci/interop/run.py $(BIN) bin/mkmodel
+
+.venv: .ci/interop/requirements.txt
+	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make interop needs python3, 3.11 or later, with venv (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	rm -rf .venv
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf .venv; exit 1; }
+	@touch .venv
 
 # Each fuzz target a fixed number of times, from its kept corpus.
 FUZZ ?= 20000
@@ -50,3 +64,13 @@ cross:
 
 clean:
 	rm -rf bin .venv
+
+# One table from one run: the kernels beside a memory copy, the code planes
+# beside the levels of zstd, whole conversions beside cp. BENCH_DIR is best on a
+# tmpfs with 12 GB free.
+BENCH_DIR ?= /dev/shm
+BENCH_RUNS ?= 5
+bench: $(BIN)
+	$(GO) test -run '^$$' -bench . -benchtime 20x -cpu 1 ./qins/codec
+	$(GO) test -run '^$$' -bench CodePlane -cpu 1 ./qins
+	$(GO) run ./fixtures/bench -bin $(BIN) -dir $(BENCH_DIR) -runs $(BENCH_RUNS)
