@@ -113,8 +113,9 @@ def encode(w, low, high):
         with np.errstate(divide="ignore"):
             exact = 255 - 254 * (np.log(a) - low) / (high - low)
         margin = max(1e-9, 254e-13 / (high - low))
+        exact = np.clip(exact, 0, 256)  # also the infinity that zero gives
         unsure = (np.abs(exact - np.floor(exact) - 0.5) < margin) & (a > 1e-8) & (a != 1)
-        codes = np.clip(np.rint(np.minimum(exact, 1e6)), 1, 255)  # rint rounds half to even
+        codes = np.clip(np.rint(exact), 1, 255)  # rint rounds half to even
         codes[a <= 1e-8] = 255
     codes[a == 0] = 0
     return codes.astype(np.uint8), unsure

@@ -30,11 +30,12 @@ def write(path, tensors, metadata=None):
     """Writes {name: (dtype, shape, data)} with the stock writer."""
     specs, alive = {}, []
     for name, (dtype, shape, data) in tensors.items():
+        size = len(data)
         data = np.frombuffer(bytes(data) or b"\0", np.uint8)
         alive.append(data)
         if dtype == "F4":  # the writer doubles the last dimension, as two elements share a byte
             shape = list(shape[:-1]) + [shape[-1] // 2]
-        specs[name] = TensorSpec(dtype=STOCK[dtype], shape=list(shape), data_ptr=data.ctypes.data, data_len=nbytes(dtype, shape) * (2 if dtype == "F4" else 1))
+        specs[name] = TensorSpec(dtype=STOCK[dtype], shape=list(shape), data_ptr=data.ctypes.data, data_len=size)
     serialize_file(specs, path, metadata)
 
 
