@@ -281,14 +281,15 @@ func (f *File) reader() *ChunkReader {
 // beginning with element first. Only the chunks that it touches are read.
 // Elements of packed and block dtypes count as bytes.
 func (f *File) ReadElements(dst []byte, i int, first int64) error {
-	i = f.Stored(i)
 	t := &f.header.Tensors[i]
-	size := int64(elementSize(t.DType))
+	size := int64(elementSize(t.DType)) // that of a view where i is one
 	at := first * size
 	if len(dst)%int(size) != 0 || first < 0 || first > t.Size()/size || int64(len(dst)) > t.Size()-at {
 		return &format.Error{File: f.Name(), Tensor: t.Name, Problem: "elements outside the tensor were asked for",
 			Found: fmt.Sprintf("%d bytes from element %d", len(dst), first), Expected: fmt.Sprintf("%d elements in all", t.Size()/size)}
 	}
+	i = f.Stored(i)
+	t = &f.header.Tensors[i]
 	r := f.reader()
 	defer f.readers.Put(r)
 	full := int64(ChunkSize(t.DType))
