@@ -208,7 +208,7 @@ func (p *textPrinter) progress(e convert.Progress) {
 			progressbar.OptionSetWriter(p.terminal),
 			progressbar.OptionSetDescription(fmt.Sprintf("%-8s", e.Phase)),
 			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionShowCount(),
 			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(progressEvery),
