@@ -326,6 +326,22 @@ def check_document(folder):
         check(len(f.readlines()) <= 60, "docs/decoder.py has at most 60 lines", "it has more")
 
 
+def check_written_elsewhere(folder):
+    """A .qins file that Python wrote, with every code in many ranges."""
+    out, back = (os.path.join(folder, name) for name in ("elsewhere.qins", "elsewhere.safetensors"))
+    for dtype, count in (("F32", 300), ("F16", 300), ("BF16", 600)):
+        where = "a .qins file written in Python, " + dtype
+        sources.written_elsewhere(out, dtype, count)
+        qinsconv("verify", out)
+        qinsconv("decode", "--force", out, back)
+        restored = stock(back, where)
+        with np.errstate(over="ignore"):  # F16 ends before float32 does
+            arrays = decoder.decode(out)
+        for name, array in arrays.items():
+            check(array.tobytes() == restored.tensors[name]["data"], "tensors of all codes, in files written in Python, decoded alike", f"{where}: {name}")
+        print(f"{where}: every code in {count} ranges", flush=True)
+
+
 def main():
     global COMMAND, MKMODEL, ZSTD
     COMMAND, MKMODEL, ZSTD = [os.path.abspath(sys.argv[1])], sys.argv[2:], shutil.which("zstd")
@@ -340,6 +356,9 @@ def main():
         os.mkdir(made)
         os.mkdir(work)
         check_document(made)
+        check_written_elsewhere(work)
+        for name in os.listdir(work):
+            os.remove(os.path.join(work, name))
         for source in sources.make(made, MKMODEL, os.path.join(ROOT, "..", "shared", "data")):
             check_source(source, work)
     print(f"{time.monotonic() - began:.0f} s")

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 from safetensors import TensorSpec, serialize_file
 
-from reference import CHUNK, SIZES
+from reference import CHUNK, SIZES, crc32c
 
 STOCK = dict(BOOL="bool", U8="uint8", I8="int8", F8_E5M2="float8_e5m2", F8_E4M3="float8_e4m3fn", F8_E8M0="float8_e8m0fnu",
              F8_E4M3FNUZ="float8_e4m3fnuz", F8_E5M2FNUZ="float8_e5m2fnuz", I16="int16", U16="uint16", F16="float16",
@@ -114,6 +114,8 @@ def weights(rng, path, dtype):
     add("one_magnitude", 0.3 * np.sign(gauss))
     add("one_and_zeros", 0.3 * np.sign(gauss) * (rng.random(n) < 0.5))
     add("around_one", 1 + rng.integers(-3, 4, n) * 2.0 ** {"F32": -23, "F16": -10, "BF16": -7}[dtype])
+    add("half_above", np.exp2(rng.integers(-1, 4, n)) * np.sign(gauss))  # ranges of 1:3 and 3:1 put 1 between two codes
+    add("half_below", np.exp2(rng.integers(-3, 2, n)) * np.sign(gauss))
     add("powers", 2.0 ** rng.integers(-12, 13, n) * np.sign(gauss))
     add("largest", np.concatenate([gauss, np.full(32, most), np.full(32, -most)]))
     add("tiny_too", np.concatenate([gauss, rng.normal(0, 1e-8, 1024), [5e-324 if dtype == "F64" else 1e-45, 6e-8, -1e-8, 1.0000001e-8] * 8]))
@@ -163,6 +165,32 @@ def by_hand(rng, folder):
     path = os.path.join(folder, "view.safetensors")
     write_by_hand(path, header, one)
     yield Source("a view as another dtype", path, stock=False)
+
+
+def written_elsewhere(path, dtype, count):
+    """A .qins file by hand, in the packed layout: all codes with both signs, in many ranges. Returns the ranges."""
+    rng = np.random.default_rng(count)
+    ranges = [(0, 0), (-104, 104), (-104, -80), (80, 88.72284), (88.72284, 88.72284), (-103.9, -103.9), (-17, 11.09), (-0.5, 1.5), (-1e-6, 1e-6)]
+    while len(ranges) < count:
+        middle, half = rng.normal(-4, 4), rng.uniform(0, 12)
+        ranges.append((middle - half, middle + half))
+    ranges = np.array(ranges, "<f4")
+    codes, signs = np.arange(512).astype("u1").tobytes(), bytes(32) + b"\xff" * 32
+    header, parts, described, end = {}, [], [], 4 * ranges.size
+    for i, (low, high) in enumerate(ranges.astype("f8").tolist()):
+        m = f"t{i}"
+        for k, name in enumerate(("log_min", "log_max")):
+            header[f"{m}.{name}"] = ("F32", [], 8 * i + 4 * k, 8 * i + 4 * k + 4)
+        header[m + ".stored"] = ("U8", [2, 256], end, end + 512)
+        header[m + ".sign"] = ("U8", [64], end + 512, end + 576)
+        end += 576
+        parts.append(codes + signs)
+        described.append({"name": m + ".weight", "dtype": dtype, "shape": [2, 256], "action": "encoded",
+                          "codec": {"id": "log", "log_min": low, "log_max": high}, "stored": "raw", "sign": "bits",
+                          "crc32c": crc32c(codes + signs + ranges[i].tobytes())})
+    description = {"version": 1, "layout": "packed", "chunk": CHUNK, "source": {"format": "safetensors"}, "tensors": described}
+    write_by_hand(path, header, ranges.tobytes() + b"".join(parts), {"qins": json.dumps(description)})
+    return len(ranges)
 
 
 def make(folder, mkmodel, data):
