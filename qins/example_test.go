@@ -73,32 +73,32 @@ func ExampleFile_Tensors() {
 	}
 	// Output:
 	// a.counts I8 [4200] kept
-	// -  a.counts.planes U8
+	// - a.counts.planes U8
 	// b.weight F32 [32,40] encoded
-	// -  b.stored U8
-	// -  b.sign U8
-	// -  b.log_min F32
-	// -  b.log_max F32
+	// - b.stored U8
+	// - b.sign U8
+	// - b.log_min F32
+	// - b.log_max F32
 	// c.bias F32 [1050] kept
-	// -  c.bias.planes U8
+	// - c.bias.planes U8
 	// d.weight BF16 [33,41] encoded
-	// -  d.stored U8
-	// -  d.sign U8
-	// -  d.log_min F32
-	// -  d.log_max F32
+	// - d.stored U8
+	// - d.sign U8
+	// - d.log_min F32
+	// - d.log_max F32
 	// e.mask BOOL [3] kept
-	// -  e.mask BOOL
+	// - e.mask BOOL
 	// embed.weight BF16 [41,52] kept
-	// -  embed.weight.planes U8
+	// - embed.weight.planes U8
 	// f.empty F32 [0,4] kept
-	// -  f.empty F32
+	// - f.empty F32
 	// g.weight F16 [32,32] encoded
-	// -  g.stored U8
-	// -  g.sign U8
-	// -  g.log_min F32
-	// -  g.log_max F32
+	// - g.stored U8
+	// - g.sign U8
+	// - g.log_min F32
+	// - g.log_max F32
 	// step I64 [] kept
-	// -  step I64
+	// - step I64
 	// lm_head.weight BF16 [41,52] tied
 }
 
