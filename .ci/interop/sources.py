@@ -171,6 +171,9 @@ def written_elsewhere(path, dtype, count):
     """A .qins file by hand, in the packed layout: all codes with both signs, in many ranges. Returns the ranges."""
     rng = np.random.default_rng(count)
     ranges = [(0, 0), (-104, 104), (-104, -80), (80, 88.72284), (88.72284, 88.72284), (-103.9, -103.9), (-17, 11.09), (-0.5, 1.5), (-1e-6, 1e-6)]
+    # The ranges in 3*10^8 table entries where evaluation in double precision gives another float32.
+    ranges += [(-17.67298698425293, -0.6421974301338196), (-1.8286328315734863, 6.199245452880859),
+               (-11.899861335754395, 4.75401496887207), (-3.5331387519836426, -0.6678687930107117)]
     while len(ranges) < count:
         middle, half = rng.normal(-4, 4), rng.uniform(0, 12)
         ranges.append((middle - half, middle + half))
