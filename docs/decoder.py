@@ -1,26 +1,27 @@
 """Decodes a .qins file of version 1 to numpy arrays, as format.md says; numbers are its sections.
-
-    python decoder.py FILE     prints SHA-256, dtype, shape and name of each tensor
-
+    python decoder.py FILE    prints SHA-256, dtype, shape and name of each tensor
 BF16 comes back as uint16 bit patterns, other dtypes that numpy lacks as plain bytes. CRC-32C is not checked (10), XXH64 is.
 """
-import hashlib, json, sys
+import hashlib, json, math, sys
 from decimal import Decimal
-import numpy as np
-import zstandard
+import numpy as np, zstandard
 from safetensors import deserialize
 
 NUMPY = dict(BOOL="?", U8="u1", I8="i1", U16="<u2", I16="<i2", F16="<f2", BF16="<u2", U32="<u4", I32="<i4",
              F32="<f4", U64="<u8", I64="<i8", F64="<f8", C64="<c8")
 
+def single(x):
+    """Rounds once to float32. By way of a double it would be twice."""
+    e = max(math.frexp(x)[1], -125)  # subnormals share the least exponent
+    return math.ldexp(round(x * Decimal(2) ** (24 - e)), e - 24)
+
 def levels(lo, hi, dtype):
     """The bit pattern that each code decodes to (5), in 28 digits."""
-    exact = [0.0] + [float((lo + (255 - c) * (hi - lo) / 254).exp()) for c in range(1, 256)]
-    single = np.minimum(exact, np.finfo("f4").max).astype("<f4")
-    bits = single.view("<u4")
+    exact = [0.0] + [single((lo + (255 - c) * (hi - lo) / 254).exp()) for c in range(1, 256)]
+    bits = np.minimum(exact, np.finfo("f4").max).astype("<f4").view("<u4")
     if dtype == "BF16":
         return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
-    return bits if dtype == "F32" else single.astype("<f2").view("<u2")
+    return bits if dtype == "F32" else bits.view("<f4").astype("<f2").view("<u2")
 
 def chunks(stream):
     """The contents of a stream's frames, found by its index (8)."""
@@ -36,10 +37,9 @@ def join(chunk, size, rotated):
 
 def decode(path):
     raw = open(path, "rb").read()
-    planes = {name: bytes(t["data"]) for name, t in deserialize(raw)}
+    planes, data = {name: bytes(t["data"]) for name, t in deserialize(raw)}, {}
     qins = json.loads(json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["qins"])
     assert (qins["version"], qins["chunk"]) == (1, 131072), "unknown version of the .qins format"
-    data = {}
     for t in qins["tensors"]:
         name, element = t["name"], np.dtype(NUMPY.get(t["dtype"], "u1"))
         if t["action"] == "kept":

@@ -6,6 +6,7 @@ import numpy as np
 
 SIZES = dict(F4=0.5, F6_E2M3=0.75, F6_E3M2=0.75, BOOL=1, U8=1, I8=1, F8_E5M2=1, F8_E4M3=1, F8_E8M0=1, F8_E4M3FNUZ=1,
              F8_E5M2FNUZ=1, I16=2, U16=2, F16=2, BF16=2, I32=4, U32=4, F32=4, C64=8, F64=8, I64=8, U64=8)
+SIZES |= dict(Q4_0=18 / 32, Q8_0=34 / 32, Q4_K=144 / 256, Q6_K=210 / 256, MXFP4=17 / 32)  # of GGUF
 CHUNK = 131072
 
 

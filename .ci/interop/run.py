@@ -4,6 +4,7 @@
 
 Every check counts. One that fails is printed; the exit status is then 1.
 """
+import base64
 import collections
 import hashlib
 import json
@@ -137,7 +138,7 @@ def check_qins(qins, where):
                 tally.attempt("streams of codes, to the block", here, ref.stream, parts[0], elements, 1, parts[1])
         elif t["data"] != "raw":
             size = ref.SIZES[t["dtype"]]
-            packed = size < 1
+            packed = size not in (1, 2, 4, 8)
             tally.attempt("streams of kept tensors, to the block", here, ref.stream, parts[0], int(elements * size) if packed else elements, 1 if packed else size, None)
     check(not left, "files with no tensor that the description leaves out", f"{where}: {sorted(left)}")
     check(qins.aligned(), "files whose tensors can be viewed in place", where)
@@ -342,6 +343,42 @@ def check_written_elsewhere(folder):
         print(f"{where}: every code in {count} ranges", flush=True)
 
 
+def check_gguf(folder):
+    """GGUF files: kept blocks bit for bit, encoded weights as decoder.py has them, and the file put together again as section 11 says."""
+    source, out, back = (os.path.join(folder, name) for name in ("source.gguf", "gguf.qins", "back.gguf"))
+    for alignment in (32, 8, 256):
+        places = sources.gguf(source, alignment)
+        with open(source, "rb") as f:
+            raw = f.read()
+        for layout in LAYOUTS:
+            where = f"GGUF of alignment {alignment}, {layout}"
+            qinsconv("--force", "--layout", layout, source, out)
+            qinsconv("verify", "--against", source, out)
+            qinsconv("decode", "--force", out, back)
+            with open(back, "rb") as f:
+                restored = f.read()
+            qins = stock(out, where)
+            check_qins(qins, where)
+            d = description(qins)
+            container = d["source"]["container"]
+            arrays = decoder.decode(out)
+            head = zstandard.ZstdDecompressor().decompress(base64.b64decode(container["head"]))
+            built = bytearray(container["size"])
+            built[:len(head)] = head
+            check(list(arrays) == list(places), "tensors of GGUF files restored in order", where)
+            for t in d["tensors"]:
+                dtype, shape, begin, end = places[t["name"]]
+                data = arrays[t["name"]].tobytes()
+                built[begin:end] = data
+                check((t["dtype"], t["shape"]) == (dtype, shape) and len(data) == end - begin and
+                      (t["action"] != "kept" or data == raw[begin:end]), "tensors of GGUF files", f"{where}: {t['name']}")
+            for gap in container.get("gaps", []):
+                data = base64.b64decode(gap["data"])
+                built[gap["offset"]:gap["offset"] + len(data)] = data
+            check(bytes(built) == restored, "GGUF files put together as docs/format.md says, the same as qinsconv decode's", where)
+        print(f"GGUF of alignment {alignment}: {len(places)} tensors, {sum(t['action'] == 'encoded' for t in d['tensors'])} encoded; {len(raw):,} bytes, compact {len(qins.raw):,}", flush=True)
+
+
 def main():
     global COMMAND, MKMODEL, ZSTD
     COMMAND, MKMODEL, ZSTD = [os.path.abspath(sys.argv[1])], sys.argv[2:], shutil.which("zstd")
@@ -357,6 +394,7 @@ def main():
         os.mkdir(work)
         check_document(made)
         check_written_elsewhere(work)
+        check_gguf(work)
         for name in os.listdir(work):
             os.remove(os.path.join(work, name))
         for source in sources.make(made, MKMODEL, os.path.join(ROOT, "..", "shared", "data")):

@@ -196,6 +196,33 @@ def written_elsewhere(path, dtype, count):
     return len(ranges)
 
 
+GGUF = dict(F32=(0, 1, 4), F16=(1, 1, 2), BF16=(30, 1, 2), F64=(28, 1, 8), I8=(24, 1, 1), I16=(25, 1, 2), I32=(26, 1, 4), I64=(27, 1, 8),
+            Q4_0=(2, 32, 18), Q8_0=(8, 32, 34), Q4_K=(12, 256, 144), Q6_K=(14, 256, 210), MXFP4=(39, 32, 17))
+
+
+def gguf(path, alignment):
+    """A GGUF file of plain and block types, with bytes after the last tensor. Returns {name: (dtype, shape, begin, end)} in the file."""
+    rng = np.random.default_rng(alignment)
+    kinds = [(d, [64, 256]) for d in GGUF] + [("F32", [257, 1021]), ("BF16", [2, CHUNK + 1]), ("Q8_0", [9, CHUNK]), ("F16", [3])]
+    def text(s):
+        return len(s.encode()).to_bytes(8, "little") + s.encode()
+    head = b"GGUF" + (3).to_bytes(4, "little") + len(kinds).to_bytes(8, "little") + (2).to_bytes(8, "little")
+    head += text("general.architecture") + (8).to_bytes(4, "little") + text("llama") + text("general.alignment") + (4).to_bytes(4, "little") + alignment.to_bytes(4, "little")
+    data, places = b"", {}
+    for i, (dtype, shape) in enumerate(kinds):
+        number, block, size = GGUF[dtype]
+        name, n = f"blk.{i}.ffn_up.weight", int(np.prod(shape)) // block * size
+        head += text(name) + len(shape).to_bytes(4, "little") + b"".join(d.to_bytes(8, "little") for d in reversed(shape))
+        head += number.to_bytes(4, "little") + len(data).to_bytes(8, "little")
+        places[name] = (dtype, shape, len(data), len(data) + n)
+        data += narrow(dtype, rng.normal(0, 0.1, int(np.prod(shape)))) if dtype in ("F32", "F16", "BF16") else rng.binomial(255, 0.3, n).astype("u1").tobytes()
+        data += bytes(-len(data) % alignment)
+    head += bytes(-len(head) % alignment)
+    with open(path, "wb") as f:
+        f.write(head + data + b"the end")
+    return {name: (dtype, shape, len(head) + begin, len(head) + end) for name, (dtype, shape, begin, end) in places.items()}
+
+
 def make(folder, mkmodel, data):
     """Yields every source, made in folder with fixed seeds. data is a folder of real files or None."""
     rng = np.random.default_rng(20260801)
