@@ -31,7 +31,10 @@ func (t Tensor) Elements() int64 {
 }
 
 // An Entry is one key and value of a file's metadata, which keeps its order.
-type Entry struct{ Key, Value string }
+type Entry struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
 
 // A Source is an open checkpoint. ReadAt takes offsets from the start of the
 // file, as in Tensor.Offset, and may be called by many goroutines at once.
