@@ -1,0 +1,83 @@
+package convert_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/qinsconv/qinsconv/convert"
+	"github.com/qinsconv/qinsconv/fixtures"
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// TestNamesThatCollide has tensors named as the planes of another would be. That
+// is said, by the plan too, before anything is written.
+func TestNamesThatCollide(t *testing.T) {
+	weight := func(name string) format.Tensor {
+		return format.Tensor{Name: name, DType: format.F32, Shape: format.Shape{32, 32}}
+	}
+	byteOf := func(name string) format.Tensor {
+		return format.Tensor{Name: name, DType: format.U8, Shape: format.Shape{1}}
+	}
+	include, err := convert.NewRule(true, "^a$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		list []format.Tensor
+		bad  string // the tensor that is named; none where all is well
+	}{
+		{"codes", []format.Tensor{weight("a.weight"), byteOf("a.stored")}, "a.weight"},
+		{"signs", []format.Tensor{byteOf("a.sign"), weight("a.weight")}, "a.weight"},
+		{"parameters", []format.Tensor{weight("a.weight"), byteOf("a.log_max")}, "a.weight"},
+		{"two weights", []format.Tensor{weight("a"), weight("a.weight")}, "a.weight"},
+		{"the module itself", []format.Tensor{weight("a.weight"), byteOf("a")}, ""},
+		{"another ending", []format.Tensor{weight("a.weight"), byteOf("a.stored2"), byteOf("stored")}, ""},
+	} {
+		if err := safetensors.Place(c.list); err != nil {
+			t.Fatal(err)
+		}
+		size := c.list[len(c.list)-1].Offset + c.list[len(c.list)-1].Size
+		data := make([]byte, size)
+		data[3], data[7], data[size-1] = 0x3c, 0x3d, 0x3e // no tensor is the copy of another
+		in := filepath.Join(t.TempDir(), "in.safetensors")
+		if err := os.WriteFile(in, fixtures.Pack(nil, c.list, data), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for _, layout := range qins.Layouts() {
+			opts := convert.Options{Layout: layout, Rules: []convert.Rule{include}, Force: true}
+			_, planned := convert.NewPlan(t.Context(), in, opts)
+			_, converted := convert.Convert(t.Context(), in, filepath.Join(dir, "m.qins"), opts)
+			for _, err := range []error{planned, converted} {
+				var bad *format.Error
+				switch {
+				case c.bad == "" && err != nil:
+					t.Errorf("%s: %v", c.name, err)
+				case c.bad != "" && (!errors.As(err, &bad) || bad.Tensor != c.bad || bad.File != in):
+					t.Errorf("%s: %v, expected an error about %q in %s", c.name, err, c.bad, in)
+				}
+			}
+			if c.bad != "" {
+				expectEmpty(t, dir)
+			}
+		}
+	}
+
+	// A source with an entry of metadata under the name that the file needs.
+	in := filepath.Join(t.TempDir(), "in.safetensors")
+	file := fixtures.Pack([]format.Entry{{Key: qins.MetadataKey, Value: "mine"}}, nil, nil)
+	if err := os.WriteFile(in, file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var bad *format.Error
+	if _, err := convert.Convert(t.Context(), in, filepath.Join(dir, "m.qins"), convert.Options{}); !errors.As(err, &bad) {
+		t.Error(err)
+	}
+	expectEmpty(t, dir)
+}
