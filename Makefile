@@ -71,6 +71,6 @@ clean:
 BENCH_DIR ?= /dev/shm
 BENCH_RUNS ?= 5
 bench: $(BIN)
-	$(GO) test -run '^$$' -bench . -benchtime 20x -cpu 1 ./qins/codec
+	$(GO) test -run '^$$' -bench . -benchtime 7x -cpu 1 ./qins/codec
 	$(GO) test -run '^$$' -bench CodePlane -cpu 1 ./qins
 	$(GO) run ./fixtures/bench -bin $(BIN) -dir $(BENCH_DIR) -runs $(BENCH_RUNS)

@@ -26,7 +26,7 @@ func gaussian(t Type, n int) []byte {
 }
 
 // benchWeights is beyond the last-level cache as F32.
-const benchWeights = 16 << 20
+const benchWeights = 64 << 20
 
 func benchmarkKernels(b *testing.B, run func(k *Kernel, t Type, src, codes, signs []byte) func()) {
 	for _, t := range []Type{F32, F16, BF16} {
