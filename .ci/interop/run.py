@@ -26,6 +26,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "docs")]
 sys.dont_write_bytecode = True
 
 import decoder  # noqa: E402
+import gguf_files  # noqa: E402
 import reference as ref  # noqa: E402
 import sources  # noqa: E402
 
@@ -397,6 +398,7 @@ def main():
         check_gguf(work)
         for name in os.listdir(work):
             os.remove(os.path.join(work, name))
+        gguf_files.check_all(sys.modules[__name__], work)
         for source in sources.make(made, MKMODEL, os.path.join(ROOT, "..", "shared", "data")):
             check_source(source, work)
     print(f"{time.monotonic() - began:.0f} s")
