@@ -47,8 +47,8 @@ func exitStatus(t *testing.T, cmd *exec.Cmd) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// TestKill ends conversions at random moments: 5 by each signal, or as many as
-// QINSCONV_KILLS says.
+// TestKill ends conversions that are under way at random moments: 5 by each
+// signal, or as many as QINSCONV_KILLS says.
 func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it converts 60 MB many times")
@@ -88,14 +88,18 @@ func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		ended, done := 0, 0
-		for range kills {
+		for ended < kills {
+			if done > 5*kills {
+				t.Fatalf("%v: only %d of %d runs were still under way", signal, ended, ended+done)
+			}
 			for _, path := range []string{out, convert.ManifestPath(out)} {
 				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 					t.Fatal(err)
 				}
 			}
+			start := time.Now()
 			cmd, stderr := startCommand(t, args...)
-			moment := time.Duration(random.Int64N(int64(whole) * 6 / 5))
+			moment := time.Duration(random.Int64N(int64(whole)))
 			time.Sleep(moment)
 			if err := cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				t.Fatal(err)
@@ -103,6 +107,7 @@ func TestKill(t *testing.T) {
 			status := exitStatus(t, cmd)
 			if status == exitDone {
 				done++
+				whole = min(whole, time.Since(start))
 			} else {
 				ended++
 			}
@@ -111,7 +116,7 @@ func TestKill(t *testing.T) {
 			}
 			expectWhole(t, folder, out, signal == syscall.SIGKILL, status == exitDone)
 		}
-		t.Logf("%v: %d ended, %d were done before, of %v each", signal, ended, done, whole)
+		t.Logf("%v: %d ended, %d were done before; a whole one takes %v", signal, ended, done, whole)
 
 		// A later run succeeds, whatever was left.
 		cmd, stderr := startCommand(t, args...)
