@@ -127,8 +127,12 @@ func CheckNames(tensors []Tensor) error {
 		t := &tensors[i]
 		for _, p := range t.planes() {
 			if other, taken := owner[p.Name]; taken && p.Name != t.Name {
+				hint := "exclude one of them from encoding with --exclude"
+				if t.Action == Kept {
+					hint = "choose another layout with --layout"
+				}
 				return &format.Error{Tensor: t.Name, Problem: "its plane " + format.Quote(p.Name) + " would collide with that of another tensor",
-					Found: format.Quote(other), Hint: "exclude one of them from encoding with --exclude"}
+					Found: format.Quote(other), Hint: hint}
 			}
 			owner[p.Name] = t.Name
 		}
