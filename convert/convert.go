@@ -44,6 +44,9 @@ func (e *OptionError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
+// Codecs lists the ids of the codecs that there are, the default first.
+func Codecs() []string { return codec.IDs() }
+
 // normalize fills in the defaults.
 func (o Options) normalize() (Options, error) {
 	if o.Layout == "" {

@@ -20,9 +20,9 @@ var imports = map[string][]string{
 	"qins/codec": {"golang.org/x/sys/cpu"},
 	"qins": {module + "qins/codec", module + "format", "github.com/klauspost/compress", "github.com/x448/float16",
 		"github.com/cespare/xxhash/v2", "github.com/go-json-experiment/json"},
-	"format": {module + "format", "github.com/x448/float16", "github.com/go-json-experiment/json"},
+	"format": {module + "format", "github.com/go-json-experiment/json"},
 	"convert": {module + "format", module + "qins", "golang.org/x/sync/errgroup", "golang.org/x/sys",
-		"github.com/go-json-experiment/json", "github.com/klauspost/compress"},
+		"github.com/go-json-experiment/json"},
 	"cmd/qinsconv": {module + "convert", module + "format", module + "qins", "github.com/urfave/cli/v2", "github.com/dustin/go-humanize",
 		"github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/go-json-experiment/json"},
 }

@@ -17,8 +17,12 @@ import (
 	"github.com/qinsconv/qinsconv/qins"
 )
 
-// ggufMagic is what GGUF files begin with.
-var ggufMagic = []byte("GGUF")
+// isGGUF reports whether a file begins as GGUF files do.
+func isGGUF(r io.ReaderAt) bool {
+	magic := make([]byte, len("GGUF"))
+	n, _ := r.ReadAt(magic, 0)
+	return string(magic[:n]) == "GGUF"
+}
 
 // A source is an open checkpoint file and what it was when it was opened.
 type source struct {
@@ -51,8 +55,7 @@ func readSource(f *os.File, path string) (*source, error) {
 		return nil, fmt.Errorf("%s: is a directory, expected a file", path)
 	}
 	s := &source{file: f, size: info.Size(), modTime: info.ModTime()}
-	magic := make([]byte, len(ggufMagic))
-	if n, _ := f.ReadAt(magic, 0); bytes.Equal(magic[:n], ggufMagic) {
+	if isGGUF(f) {
 		s.Source, err = gguf.New(f, info.Size(), path)
 		return s, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/qinsconv/qinsconv/convert"
 	"github.com/qinsconv/qinsconv/qins"
-	"github.com/qinsconv/qinsconv/qins/codec"
 )
 
 const description = `QINS stores linear weights as 8-bit logarithmic codes. Everything else is kept
@@ -109,7 +108,7 @@ func join(lists ...[]cli.Flag) []cli.Flag {
 func conversionFlags(rules *ruleList) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "layout", Value: string(qins.DefaultLayout), Usage: "how to store codes and signs: `LAYOUT` is " + layouts()},
-		&cli.StringFlag{Name: "codec", Value: codec.IDs()[0], Usage: "the `CODEC` of weights: " + strings.Join(codec.IDs(), ", ")},
+		&cli.StringFlag{Name: "codec", Value: convert.Codecs()[0], Usage: "the `CODEC` of weights: " + strings.Join(convert.Codecs(), ", ")},
 		&cli.GenericFlag{Name: "include", Value: ruleFlag{rules, true}, Usage: "encode tensors whose name matches `RE`; repeatable"},
 		&cli.GenericFlag{Name: "exclude", Value: ruleFlag{rules, false}, Usage: "keep tensors whose name matches `RE`; the first of all rules that matches wins"},
 	}

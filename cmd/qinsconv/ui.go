@@ -31,7 +31,7 @@ type printer interface {
 	manifest(out string, m *convert.Manifest) error
 	plan(in string, p *convert.Plan) error
 	report(r *convert.Report) error
-	inspection(i *inspection) error
+	inspection(i *convert.Inspection) error
 }
 
 func (u *ui) printer(c *cli.Context, command string) printer {
@@ -131,7 +131,7 @@ func (p *jsonPrinter) report(r *convert.Report) error {
 	return p.err
 }
 
-func (p *jsonPrinter) inspection(i *inspection) error {
+func (p *jsonPrinter) inspection(i *convert.Inspection) error {
 	p.object("inspection", i)
 	return p.err
 }
@@ -330,7 +330,7 @@ func (p *textPrinter) report(r *convert.Report) error {
 	return err
 }
 
-func (p *textPrinter) inspection(i *inspection) error {
+func (p *textPrinter) inspection(i *convert.Inspection) error {
 	if p.quiet {
 		return nil
 	}
