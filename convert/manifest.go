@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -122,6 +123,13 @@ type ManifestTensor struct {
 	CRC         qins.Checksum `json:"crc32c"`
 	Error       *TensorError  `json:"error,omitzero"`
 }
+
+// refusedRule begins the rules of tensors that the codec refused.
+const refusedRule = "kept: "
+
+// Refused reports whether the tensor would have been encoded, had the codec not
+// refused its values.
+func (t *ManifestTensor) Refused() bool { return strings.HasPrefix(t.Rule, refusedRule) }
 
 // A TensorError says how far what decode gives back is from the source.
 type TensorError struct {

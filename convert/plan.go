@@ -191,7 +191,7 @@ func (p *Plan) fit(scans []scan, opts Options) error {
 		}
 		c, err := qins.Fit(p.Codec, scans[i].weights)
 		if err != nil {
-			t.Action, t.Rule = qins.Kept, fmt.Sprintf("kept: %v (%s)", err, t.Rule)
+			t.Action, t.Rule = qins.Kept, fmt.Sprintf("%s%v (%s)", refusedRule, err, t.Rule)
 			opts.Events(Warning{Tensor: t.Name, Message: fmt.Sprintf("kept as it is: %v", err)})
 			continue
 		}

@@ -249,6 +249,11 @@ func (p *textPrinter) manifest(out string, m *convert.Manifest) error {
 		once := float64(m.Source.Size-n) / float64(m.Output.Size)
 		fmt.Fprintf(w, "copies\t%s\tthat the source stored twice; without them the ratio is %.2f×\n", humanize.IBytes(n), once)
 	}
+	for i := range m.Tensors {
+		if t := &m.Tensors[i]; t.Refused() {
+			fmt.Fprintf(w, "kept\t%s\t%s\n", printable(t.Name), printable(t.Rule))
+		}
+	}
 	if worst := worstError(m); worst != nil {
 		fmt.Fprintf(w, "worst\t%s\tSNR %.2f dB, largest relative error %.2f %%\n", printable(worst.Name), worst.Error.SNR, 100*worst.Error.MaxRel)
 	}
