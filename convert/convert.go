@@ -194,8 +194,6 @@ func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest,
 type encodingTensor struct {
 	weights lazyWeights
 	errs    codec.Errors
-	done    int // chunks
-	bytes   int64
 }
 
 // encoding is a running conversion.
@@ -224,7 +222,7 @@ func (e *encoding) run(ctx context.Context) error {
 		finished++
 		t := &e.plan.Tensors[i]
 		e.opts.Events(TensorDone{Index: finished, Of: len(e.plan.Tensors), Name: t.Name, DType: t.DType, Shape: t.Shape,
-			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, SourceBytes: t.SourceBytes, OutputBytes: e.tensors[i].bytes})
+			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, SourceBytes: t.SourceBytes, OutputBytes: e.writer.Stored(i)})
 	}
 	process := func(worker int, pc piece, data []byte, r *encodingResult) error {
 		t := &e.plan.Tensors[pc.tensor]
@@ -244,10 +242,9 @@ func (e *encoding) run(ctx context.Context) error {
 		}
 		t := &e.tensors[pc.tensor]
 		t.errs.Add(&r.sums)
-		t.bytes += r.chunk.Size()
 		done += int64(pc.size)
 		e.opts.Events(Progress{Phase: "convert", Done: done, Total: total})
-		if t.done++; pc.last {
+		if pc.last {
 			t.weights.drop()
 			report(pc.tensor)
 		}

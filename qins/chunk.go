@@ -36,7 +36,6 @@ func NewWeights(c *Codec, d format.DType) (*Weights, error) {
 type Chunk struct {
 	planes [maxPlanes][]byte
 	sums   [maxPlanes]sum
-	source int // bytes of the source that it stands for
 	raw    int // bytes in a frame of it, before compression
 }
 
@@ -114,7 +113,7 @@ func (p *Packer) Encode(c *Chunk, t *Tensor, w *Weights, src []byte, errs *codec
 		c.planes[signPlane] = resize(c.planes[signPlane], n)
 		codec.ExpandSigns(c.planes[signPlane], bits)
 	}
-	c.seal(len(src))
+	c.seal()
 	return nil
 }
 
@@ -125,7 +124,7 @@ func (p *Packer) Keep(c *Chunk, t *Tensor, src []byte) error {
 	if t.Data == Raw {
 		c.planes[storedPlane] = resize(c.planes[storedPlane], len(src))
 		copy(c.planes[storedPlane], src)
-		c.seal(len(src))
+		c.seal()
 		return nil
 	}
 	split := src
@@ -140,12 +139,11 @@ func (p *Packer) Keep(c *Chunk, t *Tensor, src []byte) error {
 	} else {
 		c.planes[storedPlane], err = p.frames.appendSmallest(c.planes[storedPlane][:0], split)
 	}
-	c.seal(len(src))
+	c.seal()
 	return err
 }
 
-func (c *Chunk) seal(source int) {
-	c.source = source
+func (c *Chunk) seal() {
 	for i, p := range c.planes {
 		c.sums[i] = sumOf(p)
 	}

@@ -269,10 +269,20 @@ func (w *Writer) finish(i int) error {
 	return nil
 }
 
+// Stored returns the bytes that tensor i, of which every chunk was written,
+// takes in the file.
+func (w *Writer) Stored(i int) int64 {
+	n := int64(0)
+	for _, p := range w.tensors[i].planes {
+		n += p.Size
+	}
+	return n
+}
+
 // Finish writes the header, once every tensor is complete, and returns the
 // tensors as the header describes them.
 func (w *Writer) Finish() (Sizes, []Tensor, error) {
-	s := Sizes{Payload: w.end, Tensors: make([]int64, len(w.tensors))}
+	s := Sizes{Tensors: make([]int64, len(w.tensors))}
 	for i := range w.tensors {
 		t, h := &w.tensors[i], &w.header.Tensors[i]
 		if h.Action == Tied {
@@ -288,9 +298,7 @@ func (w *Writer) Finish() (Sizes, []Tensor, error) {
 				return s, nil, err
 			}
 		}
-		for _, p := range t.planes {
-			s.Tensors[i] += p.Size
-		}
+		s.Tensors[i] = w.Stored(i)
 	}
 	s.Payload = w.end
 	json, err := w.marshal()
