@@ -120,6 +120,32 @@ func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
 	if c == nil {
 		return safetensors.NewWriter(file, d.f.Metadata(), d.targets)
 	}
+	head, err := d.head()
+	if err != nil {
+		return nil, err
+	}
+	w, err := gguf.NewRestorer(file, head, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	for _, gap := range c.Gaps {
+		if err := w.WriteGap(gap.Data, gapAt(w.Gaps(), gap.Offset), 0); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// gapAt returns the index of the gap that begins at an offset, -1 where there
+// is none.
+func gapAt(gaps []gguf.Span, offset int64) int {
+	return slices.IndexFunc(gaps, func(s gguf.Span) bool { return s.Offset == offset })
+}
+
+// head returns the header of the GGUF file that the container is of, after
+// checking that the container fits it and the tensors.
+func (d *decoding) head() ([]byte, error) {
+	c := d.f.Header().Source.Container
 	head, err := c.RawHead()
 	if err != nil {
 		return nil, &format.Error{Problem: "bad container", Err: err}
@@ -141,20 +167,13 @@ func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
 			return nil, &format.Error{Problem: "the container claims more bytes than there are tensors for", Found: fmt.Sprint(c.Size)}
 		}
 	}
-	w, err := gguf.NewRestorer(file, head, c.Size)
-	if err != nil {
-		return nil, err
-	}
 	for _, gap := range c.Gaps {
-		at := slices.IndexFunc(w.Gaps(), func(s gguf.Span) bool { return s.Offset == gap.Offset })
-		if at < 0 {
-			return nil, &format.Error{Problem: "the container has bytes where there is no gap", Found: fmt.Sprintf("offset %d", gap.Offset)}
-		}
-		if err := w.WriteGap(gap.Data, at, 0); err != nil {
-			return nil, &format.Error{Problem: "bad container", Err: err}
+		at := gapAt(g.Gaps(), gap.Offset)
+		if at < 0 || int64(len(gap.Data)) > g.Gaps()[at].Size {
+			return nil, &format.Error{Problem: "the container has bytes where there is no gap", Found: fmt.Sprintf("%d at offset %d", len(gap.Data), gap.Offset)}
 		}
 	}
-	return w, nil
+	return head, nil
 }
 
 // zeroExtended reads as bytes with zeros behind them, without end.

@@ -150,3 +150,51 @@ func TestGGUFCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedContainer changes the GGUF header that a .qins file carries, which
+// verify finds without a manifest and decode refuses.
+func TestDamagedContainer(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "m.gguf"), filepath.Join(dir, "m.qins")
+	model := fixtures.LlamaModel{Layers: 1, Hidden: 64, Intermediate: 160, Vocab: 512, KVDim: 32, DType: format.F16}
+	if err := fixtures.WriteGGUFLlama(in, model); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := convert.Convert(ctx, in, out, convert.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(convert.ManifestPath(out)); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const member = `\"head\":\"`
+	start := bytes.Index(whole, []byte(member)) + len(member)
+	size := bytes.IndexByte(whole[start:], '\\')
+	if start < len(member) || size < 200 {
+		t.Fatalf("found a head of %d characters at %d", size, start)
+	}
+	for at := start; at < start+size-4; at += 97 {
+		damaged := bytes.Clone(whole)
+		if damaged[at] == 'A' {
+			damaged[at] = 'B'
+		} else {
+			damaged[at] = 'A'
+		}
+		if err := os.WriteFile(out, damaged, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		report, err := convert.Verify(ctx, out, convert.VerifyOptions{})
+		if err != nil || report.OK() {
+			t.Errorf("character %d: verify: %v %+v, expected a finding", at-start, err, report)
+		}
+		back := filepath.Join(dir, "back.gguf")
+		var bad *format.Error
+		if err := convert.Decode(ctx, out, back, convert.Options{}); !errors.As(err, &bad) {
+			t.Errorf("character %d: decode: found %v, expected a *format.Error", at-start, err)
+		}
+	}
+}

@@ -144,6 +144,13 @@ func (v *verification) run(ctx context.Context) error {
 		defer f.Close()
 		v.opts.Events(Start{In: path, Size: f.Size(), Tensors: len(f.Tensors())})
 		v.report.Tensors = len(f.Tensors())
+		if f.Header().Source.Container != nil {
+			if _, err := newDecoding(f, v.opts).head(); err != nil {
+				if err := v.findError(inFile(err, path)); err != nil {
+					return err
+				}
+			}
+		}
 		if err := v.checkData(ctx, f); err != nil {
 			return err
 		}

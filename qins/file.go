@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -70,15 +71,15 @@ func (f *File) HeaderSize() int64 { return f.st.HeaderSize() }
 // closing it.
 func New(s *safetensors.File) (*File, error) {
 	f := &File{st: s}
-	text, found := "", false
+	text := ""
 	for _, e := range s.Metadata() {
 		if e.Key == MetadataKey {
-			text, found = e.Value, true
+			text = e.Value
 		} else {
 			f.metadata = append(f.metadata, e)
 		}
 	}
-	if !found {
+	if !IsQINS(s) {
 		return nil, &format.Error{File: s.Name(), Problem: "this is no .qins file: its metadata has no entry " + format.Quote(MetadataKey)}
 	}
 	h, err := parseHeader(s.Name(), text)
@@ -91,12 +92,7 @@ func New(s *safetensors.File) (*File, error) {
 
 // IsQINS reports whether a safetensors file describes itself as a .qins file.
 func IsQINS(s *safetensors.File) bool {
-	for _, e := range s.Metadata() {
-		if e.Key == MetadataKey {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Metadata(), func(e format.Entry) bool { return e.Key == MetadataKey })
 }
 
 // attach finds every plane in the file and checks that there is nothing else.

@@ -10,7 +10,6 @@ import (
 // A plane is one tensor of the .qins file, a part of a tensor of the source.
 type plane struct {
 	format.Tensor // Size is unknown before writing where stream is set
-	encoding      Encoding
 	stream        bool
 }
 
@@ -33,41 +32,41 @@ func stem(name string) string {
 // planes lists the planes of a stored tensor: codes and signs, or the data,
 // then the codec's parameters.
 func (t *Tensor) planes() []plane {
-	fixed := func(name string, d format.DType, shape format.Shape, e Encoding) plane {
+	fixed := func(name string, d format.DType, shape format.Shape) plane {
 		size, _ := shape.Bytes(d)
-		return plane{Tensor: format.Tensor{Name: name, DType: d, Shape: shape, Size: int64(size)}, encoding: e}
+		return plane{Tensor: format.Tensor{Name: name, DType: d, Shape: shape, Size: int64(size)}}
 	}
-	stream := func(name string, e Encoding) plane {
-		return plane{Tensor: format.Tensor{Name: name, DType: format.U8}, encoding: e, stream: true}
+	stream := func(name string) plane {
+		return plane{Tensor: format.Tensor{Name: name, DType: format.U8}, stream: true}
 	}
 	switch t.Action {
 	case Kept:
 		if t.Data != Raw {
-			return []plane{stream(t.Name+".planes", t.Data)}
+			return []plane{stream(t.Name + ".planes")}
 		}
 		if block, _ := t.DType.Block(); block != 1 && !nativeBlock(t.DType) {
-			return []plane{fixed(t.Name, format.U8, format.Shape{uint64(t.Size())}, Raw)}
+			return []plane{fixed(t.Name, format.U8, format.Shape{uint64(t.Size())})}
 		}
-		return []plane{fixed(t.Name, t.DType, t.Shape, Raw)}
+		return []plane{fixed(t.Name, t.DType, t.Shape)}
 	case Encoded:
 		m := stem(t.Name)
 		list := make([]plane, maxPlanes, maxPlanes+len(t.Codec.Params))
 		if t.Stored == Zstd {
-			list[storedPlane] = stream(m+".stored", Zstd)
+			list[storedPlane] = stream(m + ".stored")
 		} else {
-			list[storedPlane] = fixed(m+".stored", format.U8, t.Shape, Raw)
+			list[storedPlane] = fixed(m+".stored", format.U8, t.Shape)
 		}
 		if t.Sign == Int8 {
-			list[signPlane] = fixed(m+".sign", format.I8, t.Shape, Int8)
+			list[signPlane] = fixed(m+".sign", format.I8, t.Shape)
 		} else {
-			list[signPlane] = fixed(m+".sign", format.U8, format.Shape{uint64(t.Elements()+7) / 8}, Bits)
+			list[signPlane] = fixed(m+".sign", format.U8, format.Shape{uint64(t.Elements()+7) / 8})
 		}
 		family, err := codec.ByID(t.Codec.ID)
 		if err != nil {
 			return list
 		}
 		for _, name := range family.Params {
-			list = append(list, fixed(m+"."+name, format.F32, format.Shape{}, Raw))
+			list = append(list, fixed(m+"."+name, format.F32, format.Shape{}))
 		}
 		return list
 	}
