@@ -15,8 +15,10 @@ package convert
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -88,20 +90,42 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	if err := differentFiles(in, out, ManifestPath(out)); err != nil {
 		return nil, err
 	}
-	file, err := create(out, opts.Force)
+	file, manifest, err := createBoth(out, ManifestPath(out), opts.Force)
 	if err != nil {
 		return nil, err
 	}
 	defer file.discard()
-	manifestFile, err := create(ManifestPath(out), opts.Force)
+	defer manifest.discard()
+	opts.Events(Start{In: in, Out: out, Size: src.Size(), Tensors: len(src.Tensors())})
+
+	plan, err := planFile(ctx, src, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer manifestFile.discard()
-	opts.Events(Start{In: in, Out: out, Size: src.Size(), Tensors: len(src.Tensors())})
-
-	plan, err := newPlan(ctx, src, opts)
+	m, err := plan.convert(ctx, file, manifest, opts)
 	if err != nil {
+		return nil, err
+	}
+	opts.Events(Done{In: in, Out: out, Size: int64(m.Output.Size), Manifest: m})
+	return m, nil
+}
+
+// createBoth opens an output and its manifest.
+func createBoth(out, manifest string, force bool) (file, manifestFile *output, err error) {
+	if file, err = create(out, force); err != nil {
+		return nil, nil, err
+	}
+	if manifestFile, err = create(manifest, force); err != nil {
+		file.discard()
+		return nil, nil, err
+	}
+	return file, manifestFile, nil
+}
+
+// convert carries out a plan that was made, and publishes the output with its
+// manifest.
+func (p *Plan) convert(ctx context.Context, file, manifest *output, opts Options) (*Manifest, error) {
+	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
 	// The source is hashed beside the conversion. A part of that is left to do
@@ -110,41 +134,40 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	group, groupCtx := errgroup.WithContext(ctx)
 	var sourceSum string
 	group.Go(func() (err error) {
-		sourceSum, err = hashFile(groupCtx, src, src.Size(), src.Name())
+		sourceSum, err = hashFile(groupCtx, p.src, p.src.Size(), p.src.Name())
 		return err
 	})
 	var m *Manifest
 	group.Go(func() (err error) {
-		m, err = write(groupCtx, plan, file, opts)
+		m, err = write(groupCtx, p, file, opts)
 		return err
 	})
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if err := src.unchanged(); err != nil {
+	if err := p.src.unchanged(); err != nil {
 		return nil, err
 	}
 
 	m.Source.SHA256 = sourceSum
-	m.Output.Name = filepath.Base(out)
+	m.Output.Name = filepath.Base(file.final)
 	text, err := m.seal()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := manifestFile.WriteAt(text, 0); err != nil {
+	if _, err := manifest.WriteAt(text, 0); err != nil {
 		return nil, err
 	}
-	if err := manifestFile.Sync(); err != nil {
+	if err := manifest.Sync(); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := publish(file, manifestFile); err != nil {
-		return nil, err
-	}
-	opts.Events(Done{In: in, Out: out, Size: int64(m.Output.Size), Manifest: m})
-	return m, nil
+	// As gzip does. A later run sees by it that the output is of this source;
+	// where a file system refuses, that run compares hashes.
+	_ = os.Chtimes(file.temp, time.Time{}, p.src.modTime())
+	return m, publish(file, manifest)
 }
 
 // write writes the file that a plan describes and measures it.
@@ -222,7 +245,7 @@ func (e *encoding) run(ctx context.Context) error {
 		finished++
 		t := &e.plan.Tensors[i]
 		e.opts.Events(TensorDone{Index: finished, Of: len(e.plan.Tensors), Name: t.Name, DType: t.DType, Shape: t.Shape,
-			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, SourceBytes: t.SourceBytes, OutputBytes: e.writer.Stored(i)})
+			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, TiedIn: t.TiedIn, SourceBytes: t.SourceBytes, OutputBytes: e.writer.Stored(i)})
 	}
 	process := func(worker int, pc piece, data []byte, r *encodingResult) error {
 		t := &e.plan.Tensors[pc.tensor]

@@ -2,9 +2,12 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
+	"path/filepath"
 	"slices"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -36,7 +39,11 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 	}
 	defer file.discard()
 
-	d := newDecoding(f, opts)
+	d, err := newDecoding(f, opts)
+	if err != nil {
+		return err
+	}
+	defer d.close()
 	opts.Events(Start{In: in, Out: out, Size: f.Size(), Tensors: len(d.targets)})
 	w, err := d.begin(file)
 	if err != nil {
@@ -68,11 +75,17 @@ type decoding struct {
 	opts    Options
 	targets []format.Tensor // that the output lists, placed in the source's order of data
 	sources []int           // the tensor of the file for each target
+	holders []holder        // of the data for each target
 	order   []int           // of the targets' data
+	files   []*qins.File    // f first, then those of the same folder that hold data of it
 }
 
-func newDecoding(f *qins.File, opts Options) *decoding {
-	d := &decoding{f: f, opts: opts}
+// A holder says which tensor of which file holds a target's data.
+type holder struct{ file, tensor int }
+
+// newDecoding opens the files that hold data of f and are not f.
+func newDecoding(f *qins.File, opts Options) (*decoding, error) {
+	d := &decoding{f: f, opts: opts, files: []*qins.File{f}}
 	at := make([]int, len(f.Tensors())) // a tensor's place among the targets
 	for i, t := range f.Tensors() {
 		at[i] = -1
@@ -91,16 +104,98 @@ func newDecoding(f *qins.File, opts Options) *decoding {
 			d.order = append(d.order, at[i])
 		}
 	}
-	return d
+	others := map[string]int{}
+	for _, i := range d.sources {
+		h := holder{0, f.Stored(i)}
+		if t := &f.Tensors()[i]; t.TiedIn != "" {
+			if others[t.TiedIn] == 0 {
+				other, err := qins.Open(filepath.Join(filepath.Dir(f.Name()), t.TiedIn))
+				if err != nil {
+					d.close()
+					if errors.Is(err, fs.ErrNotExist) {
+						err = &format.Error{File: f.Name(), Tensor: t.Name, Problem: "its data is in another file of the model, which is missing",
+							Found: "a tie to " + format.Quote(t.TiedTo) + " in " + format.Quote(t.TiedIn)}
+					}
+					return nil, err
+				}
+				others[t.TiedIn] = len(d.files)
+				d.files = append(d.files, other)
+			}
+			h.file = others[t.TiedIn]
+			at, err := holderIn(d.files[h.file], t)
+			if err != nil {
+				d.close()
+				return nil, err
+			}
+			h.tensor = at
+		}
+		d.holders = append(d.holders, h)
+	}
+	return d, nil
+}
+
+// holderIn finds the tensor of another file that t is tied to.
+func holderIn(f *qins.File, t *qins.Tensor) (int, error) {
+	i, ok := f.Lookup(t.TiedTo)
+	if !ok || f.Tensors()[i].Action == qins.Tied {
+		return 0, &format.Error{File: f.Name(), Tensor: t.TiedTo, Problem: format.Quote(t.Name) + " of another file is tied to this tensor, which is not stored here"}
+	}
+	to := &f.Tensors()[i]
+	if to.Size() != t.Size() || to.Action == qins.Encoded && to.DType != t.DType {
+		return 0, &format.Error{File: f.Name(), Tensor: to.Name, Problem: format.Quote(t.Name) + " of another file is tied to this tensor, which does not fit it",
+			Found: fmt.Sprintf("%s %s", to.DType, to.Shape), Expected: fmt.Sprintf("%s %s", t.DType, t.Shape)}
+	}
+	return i, nil
+}
+
+// close closes the files that newDecoding opened.
+func (d *decoding) close() {
+	for _, f := range d.files[1:] {
+		f.Close()
+	}
+}
+
+// stored is the tensor that holds target i's data.
+func (d *decoding) stored(i int) *qins.Tensor {
+	h := d.holders[i]
+	return &d.files[h.file].Tensors()[h.tensor]
+}
+
+// A chunkReader reads chunks of the targets. Each worker has its own.
+type chunkReader struct {
+	d     *decoding
+	files []*qins.ChunkReader
+}
+
+func (d *decoding) readers() []chunkReader {
+	list := make([]chunkReader, d.opts.Jobs)
+	for i := range list {
+		list[i] = chunkReader{d, make([]*qins.ChunkReader, len(d.files))}
+		for j, f := range d.files {
+			list[i].files[j] = f.NewChunkReader()
+		}
+	}
+	return list
+}
+
+func (r *chunkReader) read(dst []byte, target, chunk int) (qins.ChunkSum, error) {
+	h := r.d.holders[target]
+	sum, _, err := r.files[h.file].Read(dst, h.tensor, chunk)
+	return sum, err
+}
+
+// checkSum compares the sums of all chunks of a target with its CRC-32C.
+func (d *decoding) checkSum(target int, sums *qins.TensorSum) error {
+	h := d.holders[target]
+	return d.files[h.file].CheckSum(h.tensor, sums)
 }
 
 // pieces lists the chunks of the targets in the order of their data.
 func (d *decoding) pieces() iter.Seq[piece] {
 	return func(yield func(piece) bool) {
 		for _, i := range d.order {
-			stored := d.f.Tensors()[d.f.Stored(d.sources[i])]
 			t := d.targets[i]
-			t.DType = stored.DType // whose chunks are read, where this is a view
+			t.DType = d.stored(i).DType // whose chunks are read, where this is a view
 			if !pieces(i, t, yield) {
 				return
 			}
@@ -190,10 +285,7 @@ func (z zeroExtended) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (d *decoding) run(ctx context.Context, w tensorWriter) error {
-	readers := make([]*qins.ChunkReader, d.opts.Jobs)
-	for i := range readers {
-		readers[i] = d.f.NewChunkReader()
-	}
+	readers := d.readers()
 	var total, done int64
 	for _, t := range d.targets {
 		total += t.Size
@@ -203,7 +295,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 		finished++
 		t := d.f.Tensors()[d.sources[i]]
 		d.opts.Events(TensorDone{Index: finished, Of: len(d.targets), Name: t.Name, DType: t.DType, Shape: t.Shape, Action: t.Action,
-			TiedTo: t.TiedTo, SourceBytes: d.f.StoredSize(d.sources[i]), OutputBytes: d.targets[i].Size})
+			TiedTo: t.TiedTo, TiedIn: t.TiedIn, SourceBytes: d.f.StoredSize(d.sources[i]), OutputBytes: d.targets[i].Size})
 	}
 	var sums qins.TensorSum
 	process := func(worker int, pc piece, _ []byte, r *decoded) error {
@@ -212,7 +304,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 		}
 		r.data = r.data[:pc.size]
 		var err error
-		r.sum, _, err = readers[worker].Read(r.data, d.f.Stored(d.sources[pc.tensor]), pc.chunk)
+		r.sum, err = readers[worker].read(r.data, pc.tensor, pc.chunk)
 		return err
 	}
 	commit := func(pc piece, r *decoded) error {
@@ -228,7 +320,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 		d.opts.Events(Progress{Phase: "decode", Done: done, Total: total})
 		if pc.last {
 			report(pc.tensor)
-			return d.f.CheckSum(d.f.Stored(d.sources[pc.tensor]), &sums)
+			return d.checkSum(pc.tensor, &sums)
 		}
 		return nil
 	}
@@ -238,7 +330,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 	for _, i := range d.order {
 		if d.targets[i].Size == 0 {
 			report(i)
-			if err := d.f.CheckSum(d.f.Stored(d.sources[i]), new(qins.TensorSum)); err != nil {
+			if err := d.checkSum(i, new(qins.TensorSum)); err != nil {
 				return err
 			}
 		}

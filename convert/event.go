@@ -40,6 +40,7 @@ type TensorDone struct {
 	Action      qins.Action  `json:"action"`
 	Rule        string       `json:"rule,omitempty"`
 	TiedTo      string       `json:"tied_to,omitempty"`
+	TiedIn      string       `json:"tied_in,omitempty"`
 	SourceBytes int64        `json:"source_bytes"`
 	OutputBytes int64        `json:"output_bytes"`
 }

@@ -116,6 +116,7 @@ type ManifestTensor struct {
 	Action      qins.Action   `json:"action"`
 	Rule        string        `json:"rule"`
 	TiedTo      string        `json:"tied_to,omitzero"`
+	TiedIn      string        `json:"tied_in,omitzero"` // the output that holds it, where that is another
 	Tie         qins.Tie      `json:"tie,omitzero"`
 	SourceBytes uint64        `json:"source_bytes"`
 	OutputBytes uint64        `json:"output_bytes"`
@@ -191,7 +192,7 @@ func newManifest(p *Plan, errs []*codec.Errors) *Manifest {
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		m.Tensors[i] = ManifestTensor{
-			Name: t.Name, DType: t.DType, Shape: t.Shape, Action: t.Action, Rule: t.rule(), TiedTo: t.TiedTo, Tie: t.Tie,
+			Name: t.Name, DType: t.DType, Shape: t.Shape, Action: t.Action, Rule: t.rule(), TiedTo: t.TiedTo, TiedIn: t.TiedIn, Tie: t.Tie,
 			SourceBytes: uint64(t.SourceBytes), OutputBytes: uint64(t.OutputBytes), Codec: t.Codec, CRC: t.CRC,
 		}
 		if e := errs[i]; e != nil {

@@ -10,9 +10,10 @@ import (
 
 	"github.com/qinsconv/qinsconv/format"
 	"github.com/qinsconv/qinsconv/qins"
+	"github.com/qinsconv/qinsconv/qins/codec"
 )
 
-// A Plan says what becomes of each tensor of a source, and why.
+// A Plan says what becomes of each tensor of a file, and why.
 type Plan struct {
 	Layout  qins.Layout
 	Codec   string
@@ -23,6 +24,7 @@ type Plan struct {
 	Sizes qins.Sizes
 
 	src    *source
+	out    string // the name of the output, where other files of the model tie to it
 	header qins.Header
 	// The source's order of data.
 	order []int
@@ -53,8 +55,11 @@ func NewPlan(ctx context.Context, in string, opts Options) (*Plan, error) {
 	}
 	defer src.Close()
 	opts.Events(Start{In: in, Size: src.Size(), Tensors: len(src.Tensors())})
-	p, err := newPlan(ctx, src, opts)
+	p, err := planFile(ctx, src, opts)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
 	return p, p.predict(ctx, opts)
@@ -101,28 +106,67 @@ func (t *PlannedTensor) rule() string {
 // numbers in JSON are read by many.
 const largestExact = 1<<53 - 1
 
-// newPlan decides about every tensor.
-func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
-	p := &Plan{Layout: opts.Layout, Codec: opts.Codec, Rules: []string{}, src: src}
-	for _, r := range opts.Rules {
-		p.Rules = append(p.Rules, r.String())
+// planFile plans a file that is a model by itself.
+func planFile(ctx context.Context, src *source, opts Options) (*Plan, error) {
+	plans, err := planFiles(ctx, []*source{src}, []string{""}, modelConfig{}, opts)
+	if err != nil {
+		return nil, err
 	}
-	for _, t := range src.Tensors() {
+	return plans[0], nil
+}
+
+// planFiles decides about every tensor of the files of a model, whose outputs
+// will have the names outs. Tensors are tied across files in the same folder.
+func planFiles(ctx context.Context, sources []*source, outs []string, config modelConfig, opts Options) ([]*Plan, error) {
+	plans := make([]*Plan, len(sources))
+	for i, src := range sources {
+		p := &Plan{Layout: opts.Layout, Codec: opts.Codec, Rules: []string{}, src: src, out: outs[i]}
+		for _, r := range opts.Rules {
+			p.Rules = append(p.Rules, r.String())
+		}
+		if err := p.list(); err != nil {
+			return nil, err
+		}
+		plans[i] = p
+	}
+	t, err := newTier(plans)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range plans {
+		p.tieByOffset()
+		t.tieByMetadata(i)
+		p.decide(config, opts.Rules)
+		p.sort()
+	}
+	if err := t.tieByContent(ctx, opts); err != nil {
+		return nil, err
+	}
+	t.keepTied()
+	return plans, nil
+}
+
+// list lists the tensors of the source.
+func (p *Plan) list() error {
+	for _, t := range p.src.Tensors() {
 		for _, d := range t.Shape {
 			if d > largestExact {
-				return nil, &format.Error{File: src.Name(), Tensor: t.Name, Problem: "a dimension is too large",
+				return &format.Error{File: p.src.Name(), Tensor: t.Name, Problem: "a dimension is too large",
 					Found: t.Shape.String(), Expected: fmt.Sprintf("at most %d", int64(largestExact))}
 			}
 		}
 		p.Tensors = append(p.Tensors, PlannedTensor{Tensor: qins.Tensor{Name: t.Name, DType: t.DType, Shape: t.Shape}, SourceBytes: t.Size, at: t})
 	}
-	p.tieByOffset()
-	p.tieByMetadata(src.metadata())
+	return nil
+}
+
+// decide sets for each tensor whether it is to be encoded, and by which rule.
+func (p *Plan) decide(config modelConfig, rules []Rule) {
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		named := t.at
 		named.Name = t.Name
-		encode, rule := decide(named, opts.Rules)
+		encode, rule := decide(named, config, rules)
 		t.Rule = rule
 		if t.Action != qins.Tied {
 			t.Action = qins.Kept
@@ -133,24 +177,27 @@ func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
 			t.Rule = "" // it does not stand in the way of encoding
 		}
 	}
-	p.sort()
+}
+
+// prepare reads the weights for their ranges, after which it is settled how the
+// file is stored.
+func (p *Plan) prepare(ctx context.Context, opts Options) error {
 	scans, err := p.survey(ctx, opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.keepTied()
 	if err := p.fit(scans, opts); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.assign(); err != nil {
-		return nil, err
+		return err
 	}
-	container, err := src.container()
+	container, err := p.src.container()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.header = qins.Header{Version: qins.Version, Layout: p.Layout, Chunk: qins.ChunkWeights,
-		Source: qins.Source{Format: src.Format(), Container: container}}
+		Source: qins.Source{Format: p.src.Format(), Container: container}}
 	p.header.Tensors = make([]qins.Tensor, len(p.Tensors))
 	for i := range p.Tensors {
 		p.header.Tensors[i] = p.Tensors[i].Tensor
@@ -158,10 +205,7 @@ func newPlan(ctx context.Context, src *source, opts Options) (*Plan, error) {
 	if !slices.IsSorted(p.order) {
 		p.header.DataOrder = p.order
 	}
-	if err := qins.CheckNames(p.header.Tensors); err != nil {
-		return nil, inFile(err, src.Name())
-	}
-	return p, nil
+	return inFile(qins.CheckNames(p.header.Tensors), p.src.Name())
 }
 
 // sort finds the order of the data.
@@ -183,13 +227,13 @@ func (p *Plan) sort() {
 }
 
 // fit derives the codec's parameters and keeps what it refuses.
-func (p *Plan) fit(scans []scan, opts Options) error {
+func (p *Plan) fit(scans []codec.Scan, opts Options) error {
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		if t.Action != qins.Encoded {
 			continue
 		}
-		c, err := qins.Fit(p.Codec, scans[i].weights)
+		c, err := qins.Fit(p.Codec, scans[i])
 		if err != nil {
 			t.Action, t.Rule = qins.Kept, fmt.Sprintf("%s%v (%s)", refusedRule, err, t.Rule)
 			opts.Events(Warning{Tensor: t.Name, Message: fmt.Sprintf("kept as it is: %v", err)})

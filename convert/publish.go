@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 )
 
 // An ExistsError says that an output is already there.
@@ -142,5 +143,14 @@ func publish(first *output, others ...*output) error {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(first.final))
+	var synced []string
+	for _, o := range append([]*output{first}, others...) {
+		if dir := filepath.Dir(o.final); !slices.Contains(synced, dir) {
+			if err := syncDir(dir); err != nil {
+				return err
+			}
+			synced = append(synced, dir)
+		}
+	}
+	return nil
 }

@@ -57,7 +57,7 @@ var keepers = []struct {
 var weightName = regexp.MustCompile(`^(weight.*|kernel|.*_proj|lora_[AB])$`)
 
 // decide says whether a tensor may be encoded, and by which rule.
-func decide(t format.Tensor, rules []Rule) (encode bool, rule string) {
+func decide(t format.Tensor, config modelConfig, rules []Rule) (encode bool, rule string) {
 	float := qins.Encodable(t.DType)
 	for _, r := range rules {
 		if !r.Pattern.MatchString(t.Name) {
@@ -81,6 +81,9 @@ func decide(t format.Tensor, rules []Rule) (encode bool, rule string) {
 		if k.pattern.MatchString(t.Name) {
 			return false, "default: " + k.reason
 		}
+	}
+	if config.vocabSize > 0 && t.Shape[0] == config.vocabSize {
+		return false, "default: vocab_size rows"
 	}
 	last := t.Name[strings.LastIndexByte(t.Name, '.')+1:]
 	if !weightName.MatchString(last) {

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -24,21 +26,19 @@ func isGGUF(r io.ReaderAt) bool {
 	return string(magic[:n]) == "GGUF"
 }
 
-// A source is an open checkpoint file and what it was when it was opened.
+// A source is a checkpoint file and what it was when it was opened.
 type source struct {
 	format.Source
-	file    *os.File
-	size    int64
-	modTime time.Time
+	file *reopened
 }
 
 // openSource opens a checkpoint of any format that can be converted.
 func openSource(path string) (*source, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
-	s, err := readSource(f, path)
+	s, err := readSource(f)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -46,20 +46,18 @@ func openSource(path string) (*source, error) {
 	return s, nil
 }
 
-func readSource(f *os.File, path string) (*source, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+func readSource(f *reopened) (*source, error) {
+	path := f.path
+	if !f.info.Mode().IsRegular() {
+		return nil, &format.Error{File: path, Problem: "this is no regular file", Found: f.info.Mode().Type().String()}
 	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s: is a directory, expected a file", path)
-	}
-	s := &source{file: f, size: info.Size(), modTime: info.ModTime()}
+	s := &source{file: f}
+	var err error
 	if isGGUF(f) {
-		s.Source, err = gguf.New(f, info.Size(), path)
+		s.Source, err = gguf.New(f, f.info.Size(), path)
 		return s, err
 	}
-	st, err := safetensors.New(f, info.Size(), path)
+	st, err := safetensors.New(f, f.info.Size(), path)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +68,7 @@ func readSource(f *os.File, path string) (*source, error) {
 	return s, nil
 }
 
-// Close closes the file.
+// Close closes the file, which opens again when it is read.
 func (s *source) Close() error { return s.file.Close() }
 
 // metadata returns the entries that a .qins file takes over. Those of a GGUF
@@ -117,11 +115,90 @@ func (s *source) unchanged() error {
 	if err != nil {
 		return err
 	}
-	if info.Size() != s.size || !info.ModTime().Equal(s.modTime) {
-		return &format.Error{File: s.Name(), Problem: "the file changed while it was read",
-			Found: fmt.Sprintf("%d bytes", info.Size()), Expected: fmt.Sprintf("%d bytes, not written to since", s.size)}
+	return s.file.same(info)
+}
+
+// modTime is when the file was last written to.
+func (s *source) modTime() time.Time { return s.file.info.ModTime() }
+
+// A reopened file is open while it is read, and opened again after it was
+// closed: of a model with a thousand files, few need to be open at once. It
+// stays the file that it was.
+type reopened struct {
+	path string
+	info fs.FileInfo // when it was first opened
+	mu   sync.RWMutex
+	file *os.File // nil while it is closed
+}
+
+func openFile(path string) (*reopened, error) {
+	// A pipe would wait for a writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &reopened{path: path, info: info}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s: is a directory, expected a file", path)
+	}
+	return r, nil
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *reopened) ReadAt(p []byte, off int64) (int, error) {
+	r.mu.RLock()
+	for r.file == nil {
+		r.mu.RUnlock()
+		if err := r.open(); err != nil {
+			return 0, err
+		}
+		r.mu.RLock()
+	}
+	defer r.mu.RUnlock()
+	return r.file.ReadAt(p, off)
+}
+
+func (r *reopened) open() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file != nil {
+		return nil
+	}
+	f, err := os.Open(r.path)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = r.same(info)
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	r.file = f
+	return nil
+}
+
+// same returns an error where info is not that of the file once opened.
+func (r *reopened) same(info fs.FileInfo) error {
+	if info.Size() != r.info.Size() || !info.ModTime().Equal(r.info.ModTime()) {
+		return &format.Error{File: r.path, Problem: "the file changed while it was read",
+			Found: fmt.Sprintf("%d bytes", info.Size()), Expected: fmt.Sprintf("%d bytes, not written to since", r.info.Size())}
 	}
 	return nil
+}
+
+// Close closes the file until it is read again.
+func (r *reopened) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
+	return err
 }
 
 // hashFile returns the SHA-256 of a file's first size bytes.

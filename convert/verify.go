@@ -144,8 +144,14 @@ func (v *verification) run(ctx context.Context) error {
 		defer f.Close()
 		v.opts.Events(Start{In: path, Size: f.Size(), Tensors: len(f.Tensors())})
 		v.report.Tensors = len(f.Tensors())
-		if f.Header().Source.Container != nil {
-			if _, err := newDecoding(f, v.opts).head(); err != nil {
+		d, err := newDecoding(f, v.opts)
+		if err := v.findError(err); err != nil {
+			return err
+		}
+		if d != nil {
+			defer d.close()
+			if f.Header().Source.Container != nil {
+				_, err := d.head()
 				if err := v.findError(inFile(err, path)); err != nil {
 					return err
 				}
@@ -242,6 +248,7 @@ func (v *verification) checkManifest(ctx context.Context, m *Manifest, f *qins.F
 		differs(b.Name, "shape", a.Shape, b.Shape)
 		differs(b.Name, "action", a.Action, b.Action)
 		differs(b.Name, "tied_to", a.TiedTo, b.TiedTo)
+		differs(b.Name, "tied_in", a.TiedIn, b.TiedIn)
 		differs(b.Name, "tie", a.Tie, b.Tie)
 		differs(b.Name, "crc32c", a.CRC, b.CRC)
 		differs(b.Name, "output_bytes", a.OutputBytes, f.StoredSize(i))
@@ -280,7 +287,11 @@ func (v *verification) compare(ctx context.Context, f *qins.File, m *Manifest) e
 	for i := range src.Tensors() {
 		byName[src.Tensors()[i].Name] = &src.Tensors()[i]
 	}
-	d := newDecoding(f, v.opts)
+	d, err := newDecoding(f, v.opts)
+	if err != nil {
+		return v.findError(err)
+	}
+	defer d.close()
 	for i := range d.targets {
 		t := &d.targets[i]
 		s := byName[t.Name]
@@ -311,17 +322,14 @@ type compared struct {
 
 func (v *verification) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
 	f := d.f
-	readers := make([]*qins.ChunkReader, v.opts.Jobs)
-	for i := range readers {
-		readers[i] = f.NewChunkReader()
-	}
-	encoded := func(i int) bool { return f.Tensors()[f.Stored(d.sources[i])].Action == qins.Encoded }
+	readers := d.readers()
+	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
 	process := func(worker int, pc piece, data []byte, r *compared) error {
 		if cap(r.data) < pc.size {
 			r.data = make([]byte, pc.size)
 		}
 		r.data = r.data[:pc.size]
-		if _, _, err := readers[worker].Read(r.data, f.Stored(d.sources[pc.tensor]), pc.chunk); err != nil {
+		if _, err := readers[worker].read(r.data, pc.tensor, pc.chunk); err != nil {
 			return err
 		}
 		r.sums = codec.Sums{}

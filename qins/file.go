@@ -166,12 +166,26 @@ func (f *File) Lookup(name string) (int, bool) {
 }
 
 // Stored returns the index of the tensor that holds tensor i's data: i itself
-// unless it is tied.
+// unless it is tied, and -1 where another file holds it.
 func (f *File) Stored(i int) int {
-	if t := &f.header.Tensors[i]; t.Action == Tied {
+	t := &f.header.Tensors[i]
+	switch {
+	case t.TiedIn != "":
+		return -1
+	case t.Action == Tied:
 		return f.byName[t.TiedTo]
 	}
 	return i
+}
+
+// here returns an error where another file holds tensor i's data.
+func (f *File) here(i int) error {
+	t := &f.header.Tensors[i]
+	if t.TiedIn == "" {
+		return nil
+	}
+	return &format.Error{File: f.Name(), Tensor: t.Name, Problem: "its data is in another file of the model",
+		Found: "a tie to " + format.Quote(t.TiedTo) + " in " + format.Quote(t.TiedIn)}
 }
 
 // StoredSize returns the bytes that tensor i takes in the file, which is none
@@ -284,6 +298,9 @@ func (f *File) ReadElements(dst []byte, i int, first int64) error {
 		return &format.Error{File: f.Name(), Tensor: t.Name, Problem: "elements outside the tensor were asked for",
 			Found: fmt.Sprintf("%d bytes from element %d", len(dst), first), Expected: fmt.Sprintf("%d elements in all", t.Size()/size)}
 	}
+	if err := f.here(i); err != nil {
+		return err
+	}
 	i = f.Stored(i)
 	t = &f.header.Tensors[i]
 	r := f.reader()
@@ -333,6 +350,9 @@ func (f *File) Float32Range(name string, first, n int64) ([]float32, error) {
 	if total := t.Elements(); first < 0 || n < 0 || n > total || first > total-n {
 		return nil, &format.Error{File: f.Name(), Tensor: name, Problem: "elements outside the tensor were asked for",
 			Found: fmt.Sprintf("%d from %d", n, first), Expected: fmt.Sprintf("%d in all", total)}
+	}
+	if err := f.here(i); err != nil {
+		return nil, err
 	}
 	if _, err := f.prepare(f.Stored(i)); err != nil { // sees a false claim of size before room is made for it
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -88,7 +90,10 @@ type Tensor struct {
 	Shape  format.Shape `json:"shape"`
 	Action Action       `json:"action"`
 	TiedTo string       `json:"tied_to,omitempty"`
-	Tie    Tie          `json:"tie,omitempty"`
+	// TiedIn is the name of the file in the same folder that stores TiedTo,
+	// empty where that is this file.
+	TiedIn string `json:"tied_in,omitempty"`
+	Tie    Tie    `json:"tie,omitempty"`
 	Codec  *Codec       `json:"codec,omitempty"`
 	// Stored and Sign are how the planes of an encoded tensor are stored, Data
 	// how a kept one's bytes are.
@@ -274,7 +279,7 @@ func (h *Header) check(file string) error {
 	}
 	for i := range h.Tensors {
 		t := &h.Tensors[i]
-		if t.Action != Tied {
+		if t.Action != Tied || t.TiedIn != "" {
 			continue
 		}
 		to := index[t.TiedTo]
@@ -297,6 +302,8 @@ func (t *Tensor) check(l Layout) string {
 		return "unknown action " + format.Quote(string(t.Action))
 	case isTied != (t.TiedTo != "") || isTied != (t.Tie != ""):
 		return "tied_to and tie belong to tied tensors, and to all of them"
+	case t.TiedIn != "" && (!isTied || !isFileName(t.TiedIn)):
+		return "tied_in belongs to tied tensors and is the name of a file in the same folder, found " + format.Quote(t.TiedIn)
 	case isTied && t.Tie != TieOffset && t.Tie != TieContent && t.Tie != TieMetadata:
 		return "unknown tie " + format.Quote(string(t.Tie))
 	case isTied == t.CRC.Valid:
@@ -318,6 +325,12 @@ func (t *Tensor) check(l Layout) string {
 		}
 	}
 	return ""
+}
+
+// isFileName reports whether a name leads to a file of the folder that it is
+// looked up in, whatever the system.
+func isFileName(name string) bool {
+	return name != "." && name != ".." && !strings.ContainsAny(name, `/\:`) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // floatType returns the codec's type for a dtype that can be encoded.
