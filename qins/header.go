@@ -94,7 +94,7 @@ type Tensor struct {
 	// empty where that is this file.
 	TiedIn string `json:"tied_in,omitempty"`
 	Tie    Tie    `json:"tie,omitempty"`
-	Codec  *Codec       `json:"codec,omitempty"`
+	Codec  *Codec `json:"codec,omitempty"`
 	// Stored and Sign are how the planes of an encoded tensor are stored, Data
 	// how a kept one's bytes are.
 	Stored Encoding `json:"stored,omitempty"`
