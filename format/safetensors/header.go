@@ -1,11 +1,8 @@
 package safetensors
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 
@@ -42,8 +39,7 @@ func init() {
 // A parser reads one header. Offsets in it count from the end of the header
 // until place makes them absolute.
 type parser struct {
-	file     string
-	dec      *jsontext.Decoder
+	reader
 	metadata []format.Entry
 	tensors  []format.Tensor
 }
@@ -51,16 +47,9 @@ type parser struct {
 // parseHeader checks everything that a header says by itself: its syntax, the
 // shape of each entry, and that sizes agree with shapes.
 func parseHeader(file string, text []byte) (*parser, error) {
-	p := &parser{file: file, dec: jsontext.NewDecoder(bytes.NewBuffer(text))}
+	p := &parser{reader: newReader(file, "header", text)}
 	if err := p.header(); err != nil {
-		var bad *format.Error
-		if errors.As(err, &bad) {
-			return nil, bad
-		}
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, &format.Error{File: file, Problem: "the header is not valid JSON of the expected form", Err: err}
+		return nil, p.bad(err)
 	}
 	return p, nil
 }
@@ -86,14 +75,7 @@ func (p *parser) header() error {
 	if err := p.expect('}', "a name or the end of the object"); err != nil {
 		return err
 	}
-	// Anything but white space behind the object is an error.
-	if _, err := p.dec.ReadToken(); err != io.EOF {
-		if err == nil {
-			err = errors.New("more text after the header's object")
-		}
-		return err
-	}
-	return nil
+	return p.end()
 }
 
 func (p *parser) readMetadata() error {
@@ -243,45 +225,6 @@ func (p *parser) integers(tensor, field string, count int) ([]uint64, error) {
 			return nil, fail("an element that is " + kindName(k))
 		}
 	}
-}
-
-// str reads the string that PeekKind announced.
-func (p *parser) str() (string, error) {
-	t, err := p.dec.ReadToken()
-	if err != nil {
-		return "", err
-	}
-	return t.String(), nil
-}
-
-func (p *parser) expect(kind jsontext.Kind, what string) error {
-	if k := p.dec.PeekKind(); k != kind && k != jsontext.KindInvalid {
-		return p.unexpected("the header is malformed: expected "+what, k)
-	}
-	_, err := p.dec.ReadToken()
-	return err
-}
-
-func (p *parser) unexpected(problem string, k jsontext.Kind) error {
-	return &format.Error{File: p.file, Problem: problem, Found: kindName(k)}
-}
-
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case '{', '}':
-		return "an object"
-	case '[', ']':
-		return "an array"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	}
-	return "no JSON value"
 }
 
 // place checks that the tensors cover the data section without gap or partial

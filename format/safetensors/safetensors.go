@@ -7,6 +7,10 @@
 // gap or overlap. On two points it differs on purpose: names that share exactly
 // the same offsets are tied tensors and accepted, and a name given twice is an
 // error. Values are not looked at.
+//
+// An [Index] says which files a sharded model consists of. Its syntax is checked
+// in the same way, and that its paths stay inside the model's folder as they are
+// written; links are followed by whoever opens the files.
 package safetensors
 
 import (
