@@ -35,6 +35,12 @@ type Options struct {
 	Jobs   int         // workers; the number of processors where 0
 	Force  bool        // replace an output that exists
 	Events func(Event) // may be nil
+
+	// Of model directories:
+
+	Weights []string // patterns of the names of files to convert; all where empty
+	Part    Part     // a share of the files; all where zero
+	Finish  bool     // convert nothing, only complete what all parts have converted
 }
 
 // An OptionError says that the options are wrong.
@@ -65,6 +71,9 @@ func (o Options) normalize() (Options, error) {
 	}
 	if o.Jobs < 0 {
 		return o, &OptionError{fmt.Errorf("jobs: found %d, expected a positive number", o.Jobs)}
+	}
+	if err := o.Part.check(); err != nil {
+		return o, &OptionError{err}
 	}
 	if o.Jobs == 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
@@ -102,7 +111,7 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	if err != nil {
 		return nil, err
 	}
-	m, err := plan.convert(ctx, file, manifest, opts)
+	m, err := plan.convert(ctx, file, manifest, filepath.Base(in), filepath.Base(out), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +132,8 @@ func createBoth(out, manifest string, force bool) (file, manifestFile *output, e
 }
 
 // convert carries out a plan that was made, and publishes the output with its
-// manifest.
-func (p *Plan) convert(ctx context.Context, file, manifest *output, opts Options) (*Manifest, error) {
+// manifest, in which the files have the given names.
+func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outName string, opts Options) (*Manifest, error) {
 	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
@@ -149,8 +158,8 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, opts Options
 		return nil, err
 	}
 
-	m.Source.SHA256 = sourceSum
-	m.Output.Name = filepath.Base(file.final)
+	m.Source.Name, m.Source.SHA256 = inName, sourceSum
+	m.Output.Name = outName
 	text, err := m.seal()
 	if err != nil {
 		return nil, err

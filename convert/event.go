@@ -9,8 +9,8 @@ import (
 // that does not depend on the number of workers, but for Progress, which is
 // sent whenever there is some.
 type Event interface {
-	// Kind names the event in logs: "start", "progress", "tensor", "warning"
-	// or "done".
+	// Kind names the event in logs: "start", "progress", "tensor", "file",
+	// "model", "warning" or "done".
 	Kind() string
 }
 
@@ -18,8 +18,10 @@ type Event interface {
 type Start struct {
 	In      string `json:"in"`
 	Out     string `json:"out,omitempty"`
-	Size    int64  `json:"size"`    // of the input, in bytes
-	Tensors int    `json:"tensors"` // that the input lists
+	Size    int64  `json:"size"`             // of the input, in bytes
+	Models  int    `json:"models,omitempty"` // of a batch
+	Files   int    `json:"files,omitempty"`  // of a model directory or a batch
+	Tensors int    `json:"tensors"`          // that the input lists
 }
 
 // Progress says how far a phase of a job has come, in bytes. A conversion
@@ -60,6 +62,30 @@ type Done struct {
 	Size     int64     `json:"size"` // of the output, in bytes
 	Manifest *Manifest `json:"-"`
 }
+
+// A FileStatus says what a run did about a file.
+type FileStatus string
+
+const (
+	Converted FileStatus = "converted"
+	Decoded   FileStatus = "decoded"
+	Unchanged FileStatus = "unchanged" // an earlier run had finished it
+)
+
+// FileDone says that a file of a model directory is finished.
+type FileDone struct {
+	In          string     `json:"in"`
+	Out         string     `json:"out"`
+	Status      FileStatus `json:"status"`
+	Index       int        `json:"index"` // from 1, in the order of being finished
+	Of          int        `json:"of"`
+	Tensors     int        `json:"tensors"`
+	SourceBytes int64      `json:"source_bytes"`
+	OutputBytes int64      `json:"output_bytes"`
+}
+
+// Kind implements [Event].
+func (FileDone) Kind() string { return "file" }
 
 // Kind implements [Event].
 func (Start) Kind() string { return "start" }

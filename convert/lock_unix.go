@@ -8,9 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes an exclusive lock, which ends with the process.
-func lockFile(f *os.File) error {
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+// lockFile takes a lock, which ends with the process.
+func lockFile(f *os.File, mode lockMode) error {
+	how := unix.LOCK_EX
+	if mode.shared {
+		how = unix.LOCK_SH
+	}
+	if !mode.wait {
+		how |= unix.LOCK_NB
+	}
+	return unix.Flock(int(f.Fd()), how)
 }
 
 // syncDir makes renames in a folder last.

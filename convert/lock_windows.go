@@ -6,10 +6,17 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile takes an exclusive lock, which ends with the process.
-func lockFile(f *os.File) error {
+// lockFile takes a lock, which ends with the process.
+func lockFile(f *os.File, mode lockMode) error {
 	const all = ^uint32(0)
-	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, all, all, new(windows.Overlapped))
+	var flags uint32
+	if !mode.shared {
+		flags |= windows.LOCKFILE_EXCLUSIVE_LOCK
+	}
+	if !mode.wait {
+		flags |= windows.LOCKFILE_FAIL_IMMEDIATELY
+	}
+	return windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, all, all, new(windows.Overlapped))
 }
 
 // syncDir does nothing: Windows has no such call.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -37,8 +36,13 @@ func ManifestPath(out string) string { return out + manifestSuffix }
 // finished file; all of them add up. The same input and options give the same
 // bytes.
 type Manifest struct {
-	Schema     string           `json:"schema"`
-	Tool       string           `json:"tool"`
+	Schema string `json:"schema"`
+	Tool   string `json:"tool"`
+	ManifestFile
+}
+
+// A ManifestFile tells what became of one file.
+type ManifestFile struct {
 	Options    ManifestOptions  `json:"options"`
 	Source     ManifestSource   `json:"source"`
 	Output     Output           `json:"output"`
@@ -183,11 +187,13 @@ func readNumber(dec *jsontext.Decoder, v *float64) error {
 // totals are still to be filled in.
 func newManifest(p *Plan, errs []*codec.Errors) *Manifest {
 	m := &Manifest{
-		Schema:  ManifestSchema,
-		Tool:    Tool,
-		Options: ManifestOptions{p.Layout, p.Codec, p.Rules},
-		Source:  ManifestSource{Name: filepath.Base(p.src.Name()), Format: p.src.Format(), Size: uint64(p.src.Size())},
-		Tensors: make([]ManifestTensor, len(p.Tensors)),
+		Schema: ManifestSchema,
+		Tool:   Tool,
+		ManifestFile: ManifestFile{
+			Options: p.options(),
+			Source:  ManifestSource{Format: p.src.Format(), Size: uint64(p.src.Size())},
+			Tensors: make([]ManifestTensor, len(p.Tensors)),
+		},
 	}
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
@@ -202,13 +208,16 @@ func newManifest(p *Plan, errs []*codec.Errors) *Manifest {
 	return m
 }
 
+// options are those of the plan that the output depends on.
+func (p *Plan) options() ManifestOptions { return ManifestOptions{p.Layout, p.Codec, p.Rules} }
+
 func newTensorError(e *codec.Errors) *TensorError {
 	return &TensorError{Figure(e.SNR()), Scientific(e.MaxAbs), Scientific(e.MaxRel), Figure(e.Cosine())}
 }
 
 // total sums up the tensors. Parameters and bytes that tensors share are
 // counted once.
-func (m *Manifest) total() Totals {
+func (m *ManifestFile) total() Totals {
 	var t Totals
 	for i := range m.Tensors {
 		mt := &m.Tensors[i]
@@ -222,11 +231,16 @@ func (m *Manifest) total() Totals {
 		}
 		group.add(mt.Action, n, mt.SourceBytes, mt.OutputBytes)
 	}
-	t.Parameters = t.Encoded.Parameters + t.Kept.Parameters
-	t.Ratio = quotient(float64(m.Source.Size), float64(m.Output.Size))
-	t.BitsPerWeight = quotient(8*float64(m.Output.Size), float64(t.Parameters))
-	t.BitsPerEncodedWeight = quotient(8*float64(t.Encoded.OutputBytes), float64(t.Encoded.Parameters))
+	t.quotients(m.Source.Size, m.Output.Size)
 	return t
+}
+
+// quotients sets what follows from the groups and the sizes on disk.
+func (t *Totals) quotients(source, output uint64) {
+	t.Parameters = t.Encoded.Parameters + t.Kept.Parameters
+	t.Ratio = quotient(float64(source), float64(output))
+	t.BitsPerWeight = quotient(8*float64(output), float64(t.Parameters))
+	t.BitsPerEncodedWeight = quotient(8*float64(t.Encoded.OutputBytes), float64(t.Encoded.Parameters))
 }
 
 // quotient is zero where there is nothing to divide by.
@@ -237,42 +251,48 @@ func quotient(a, b float64) Figure {
 	return Figure(a / b)
 }
 
-// marshal writes the manifest as a file holds it.
-func (m *Manifest) marshal() ([]byte, error) {
-	text, err := json.Marshal(m, jsontext.WithIndent("  "), jsontext.EscapeForHTML(false))
+// sealEnd is how a manifest ends that has no sum of its own yet.
+const sealEnd = `"self_sha256": ""` + "\n}\n"
+
+// seal returns the text of a manifest, whose own sum is empty, and sets that in
+// both.
+func seal(manifest any, sum *string) ([]byte, error) {
+	text, err := json.Marshal(manifest, jsontext.WithIndent("  "), jsontext.EscapeForHTML(false))
 	if err != nil {
 		return nil, err
 	}
-	return append(text, '\n'), nil
+	text = append(text, '\n')
+	*sum = sumOf(text)
+	end := strings.Replace(sealEnd, `""`, `"`+*sum+`"`, 1)
+	return append(text[:len(text)-len(sealEnd)], end...), nil
 }
 
-// selfSum returns the SHA-256 of the manifest with its own sum left empty.
-func (m Manifest) selfSum() (string, error) {
-	m.SelfSHA256 = ""
-	text, err := m.marshal()
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
-}
-
-// seal sets the manifest's own sum and returns its bytes.
+// seal sets the manifest's own sum and returns its text.
 func (m *Manifest) seal() ([]byte, error) {
-	var err error
-	if m.SelfSHA256, err = m.selfSum(); err != nil {
-		return nil, err
-	}
-	return m.marshal()
+	m.SelfSHA256 = ""
+	return seal(m, &m.SelfSHA256)
+}
+
+func sumOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // maxManifest is far above the manifest of the longest header that a .qins file
 // can have.
 const maxManifest = 1 << 30
 
-// ReadManifest reads a manifest. One that is not in the form in which it is
-// written, or that does not add up, is an error.
+// ReadManifest reads the manifest of a file. One that is not in the form in
+// which it is written, or that does not add up, is an error.
 func ReadManifest(path string) (*Manifest, error) {
+	text, err := readManifestText(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseManifest(path, text)
+}
+
+func readManifestText(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -280,35 +300,42 @@ func ReadManifest(path string) (*Manifest, error) {
 	if info.Size() > maxManifest {
 		return nil, &format.Error{File: path, Problem: "too long for a manifest", Found: fmt.Sprintf("%d bytes", info.Size())}
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return parseManifest(path, text)
+	return os.ReadFile(path)
 }
 
 func parseManifest(path string, text []byte) (*Manifest, error) {
+	m := new(Manifest)
+	if err := unmarshalManifest(path, text, m, &m.Schema, &m.SelfSHA256); err != nil {
+		return nil, err
+	}
+	return m, m.check(path)
+}
+
+// unmarshalManifest reads a manifest, of whose schema and own sum the places
+// are given, and checks those.
+func unmarshalManifest(path string, text []byte, manifest any, schema, sum *string) error {
 	bad := func(problem, found, expected string) error {
 		return &format.Error{File: path, Problem: problem, Found: found, Expected: expected}
 	}
-	m := new(Manifest)
-	if err := json.Unmarshal(text, m, json.RejectUnknownMembers(true)); err != nil {
-		return nil, &format.Error{File: path, Problem: "this is no manifest, or it was changed", Err: err}
+	if err := json.Unmarshal(text, manifest, json.RejectUnknownMembers(true)); err != nil {
+		return &format.Error{File: path, Problem: "this is no manifest, or it was changed", Err: err}
 	}
-	if m.Schema != ManifestSchema {
-		return nil, bad("unknown schema", format.Quote(m.Schema), format.Quote(ManifestSchema))
+	if *schema != ManifestSchema {
+		return bad("unknown schema", format.Quote(*schema), format.Quote(ManifestSchema))
 	}
-	sum, err := m.selfSum()
+	found := *sum
+	*sum = ""
+	again, err := seal(manifest, sum)
 	if err != nil {
-		return nil, &format.Error{File: path, Problem: "the manifest cannot be written again", Err: err}
+		return &format.Error{File: path, Problem: "the manifest cannot be written again", Err: err}
 	}
-	if sum != m.SelfSHA256 {
-		return nil, bad("the manifest was changed: self_sha256", format.Quote(m.SelfSHA256), sum)
+	if *sum != found {
+		return bad("the manifest was changed: self_sha256", format.Quote(found), *sum)
 	}
-	if again, err := m.marshal(); err != nil || string(again) != string(text) {
-		return nil, bad("the manifest is not in the form in which manifests are written", "", "")
+	if string(again) != string(text) {
+		return bad("the manifest is not in the form in which manifests are written", "", "")
 	}
-	return m, m.check(path)
+	return nil
 }
 
 // check checks that the manifest adds up.
@@ -339,17 +366,22 @@ func (m *Manifest) check(path string) error {
 	if source > m.Source.Size {
 		return bad("", "the tensors have more source bytes than the source", source, m.Source.Size)
 	}
-	// Compared as written, so with the digits that a manifest has.
-	got, err := json.Marshal(m.Totals)
+	return checkTotals(path, m.Totals, m.total())
+}
+
+// checkTotals compares totals as they are written, so with the digits that a
+// manifest has.
+func checkTotals(path string, found, expected Totals) error {
+	got, err := json.Marshal(found)
 	if err != nil {
 		return &format.Error{File: path, Problem: "bad totals", Err: err}
 	}
-	want, err := json.Marshal(m.total())
+	want, err := json.Marshal(expected)
 	if err != nil {
 		return &format.Error{File: path, Problem: "bad totals", Err: err}
 	}
 	if string(got) != string(want) {
-		return bad("", "the totals do not add up", string(got), string(want))
+		return &format.Error{File: path, Problem: "the totals do not add up", Found: string(got), Expected: string(want)}
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := m.marshal()
+		again, err := m.seal()
 		if err != nil || !bytes.Equal(again, text) {
 			t.Errorf("%v\n%s\nis written again as\n%s", err, text, again)
 		}

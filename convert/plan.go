@@ -24,7 +24,7 @@ type Plan struct {
 	Sizes qins.Sizes
 
 	src    *source
-	out    string // the name of the output, where other files of the model tie to it
+	out    string // the output's name in the model, slash-separated
 	header qins.Header
 	// The source's order of data.
 	order []int
@@ -68,28 +68,91 @@ func NewPlan(ctx context.Context, in string, opts Options) (*Plan, error) {
 // SourceSize returns the size of the source in bytes.
 func (p *Plan) SourceSize() int64 { return p.src.Size() }
 
+// Name returns the path of the file.
+func (p *Plan) Name() string { return p.src.Name() }
+
+// Plans are those of the files of a model.
+type Plans []*Plan
+
+// PlanDir surveys a model directory, or the split GGUF file whose first part in
+// is, and says what ConvertDir would do with it.
+func PlanDir(ctx context.Context, in string, opts Options) (Plans, error) {
+	opts, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	m, err := openModel(in, opts)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDirConversion(ctx, m, "", false, opts)
+	if err != nil {
+		return nil, err
+	}
+	all := Part{}.share(make([]unit, len(d.shards)))
+	opts.Events(Start{In: in, Size: d.size(all), Files: len(d.shards), Tensors: d.tensors(all)})
+	progress := newOverall(opts.Events, d.size(all))
+	var plans Plans
+	for _, s := range d.shards {
+		inner := opts
+		inner.Events = progress.of(s.size())
+		if err := s.plan.prepare(ctx, inner); err != nil {
+			return nil, err
+		}
+		if err := s.plan.predict(ctx, inner); err != nil {
+			return nil, err
+		}
+		s.plan.src.Close()
+		progress.advance(s.size())
+		plans = append(plans, s.plan)
+	}
+	return plans, nil
+}
+
+// SourceSize returns the size of the sources in bytes.
+func (l Plans) SourceSize() int64 {
+	n := int64(0)
+	for _, p := range l {
+		n += p.SourceSize()
+	}
+	return n
+}
+
+// OutputSize returns the predicted size of the outputs in bytes.
+func (l Plans) OutputSize() int64 {
+	n := int64(0)
+	for _, p := range l {
+		n += p.Sizes.Total()
+	}
+	return n
+}
+
 // RuleNames lists the rules that decided, in the order in which the tensors
 // first name them.
-func (p *Plan) RuleNames() []string {
+func (l Plans) RuleNames() []string {
 	var names []string
 	seen := map[string]bool{}
-	for i := range p.Tensors {
-		if rule := p.Tensors[i].rule(); !seen[rule] {
-			seen[rule] = true
-			names = append(names, rule)
+	for _, p := range l {
+		for i := range p.Tensors {
+			if rule := p.Tensors[i].rule(); !seen[rule] {
+				seen[rule] = true
+				names = append(names, rule)
+			}
 		}
 	}
 	return names
 }
 
 // ByRule sums up the tensors by the rule that decided about them.
-func (p *Plan) ByRule() map[string]Group {
+func (l Plans) ByRule() map[string]Group {
 	groups := map[string]Group{}
-	for i := range p.Tensors {
-		t := &p.Tensors[i]
-		g := groups[t.rule()]
-		g.add(t.Action, uint64(t.Elements()), uint64(t.SourceBytes), uint64(t.OutputBytes))
-		groups[t.rule()] = g
+	for _, p := range l {
+		for i := range p.Tensors {
+			t := &p.Tensors[i]
+			g := groups[t.rule()]
+			g.add(t.Action, uint64(t.Elements()), uint64(t.SourceBytes), uint64(t.OutputBytes))
+			groups[t.rule()] = g
+		}
 	}
 	return groups
 }

@@ -47,26 +47,24 @@ func create(path string, force bool) (*output, error) {
 		return nil, err
 	}
 	for {
+		if info, err := os.Lstat(o.temp); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s: is in the way of a temporary file", o.temp)
+		}
 		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			return nil, err
 		}
-		if err := lockFile(f); err != nil {
+		if err := lockFile(f, lockMode{}); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)
 		}
 		// The file may have been published or removed before it was locked.
-		mine, err := f.Stat()
+		same, err := stillThere(f, o.temp)
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
-		there, err := os.Lstat(o.temp)
-		if err == nil && !there.Mode().IsRegular() {
-			f.Close()
-			return nil, fmt.Errorf("%s: is in the way of a temporary file", o.temp)
-		}
-		if err != nil || !os.SameFile(mine, there) {
+		if !same {
 			f.Close()
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"path"
 	"slices"
 	"sync"
 
@@ -92,10 +93,17 @@ func (t *tier) tieByMetadata(plan int) {
 	}
 }
 
-// kind is what two tensors with the same content have in common.
+// kind is what two tensors with the same content have in common. Ties do not
+// cross folders, so that an output names another by its file's name.
 type kind struct {
-	dtype format.DType
-	shape string
+	folder string
+	dtype  format.DType
+	shape  string
+}
+
+func (t *tier) kind(p place) kind {
+	pt := t.at(p)
+	return kind{path.Dir(t.plans[p.plan].out), pt.DType, pt.Shape.String()}
 }
 
 // sampleSize is how many bytes of a tensor suggest that it is stored twice.
@@ -110,7 +118,7 @@ func (t *tier) tieByContent(ctx context.Context, opts Options) error {
 	for i, p := range t.plans {
 		for j := range p.Tensors {
 			if pt := &p.Tensors[j]; pt.Action != qins.Tied && pt.at.Size > 0 {
-				k := kind{pt.DType, pt.Shape.String()}
+				k := t.kind(place{i, j})
 				groups[k] = append(groups[k], place{i, j})
 			}
 		}
@@ -135,7 +143,7 @@ func (t *tier) tieByContent(ctx context.Context, opts Options) error {
 	for i, list := range candidates {
 		for _, j := range list {
 			p := place{i, j}
-			c := t.content(p, samples[p])
+			c := content{t.kind(p), samples[p]}
 			bySample[c] = append(bySample[c], p)
 		}
 		candidates[i] = nil
@@ -158,11 +166,6 @@ func (t *tier) tieByContent(ctx context.Context, opts Options) error {
 type content struct {
 	kind
 	hash uint64
-}
-
-func (t *tier) content(p place, hash uint64) content {
-	pt := t.at(p)
-	return content{kind{pt.DType, pt.Shape.String()}, hash}
 }
 
 // sample hashes a few bytes in the middle of each candidate.
@@ -264,7 +267,7 @@ func (t *tier) tieEqual(candidates [][]int, hashes map[place]uint64) error {
 		slices.Sort(list)
 		for _, j := range list {
 			p := place{i, j}
-			key := t.content(p, hashes[p])
+			key := content{t.kind(p), hashes[p]}
 			same := -1
 			for k, to := range first[key] {
 				equal, err := t.sameBytes(p, to)
@@ -289,7 +292,7 @@ func (t *tier) tieEqual(candidates [][]int, hashes map[place]uint64) error {
 			for _, tied := range append(followers[pt.Name], pt) {
 				tied.TiedTo = t.at(to).Name
 				if to.plan != i {
-					tied.TiedIn = t.plans[to.plan].out
+					tied.TiedIn = path.Base(t.plans[to.plan].out)
 				}
 			}
 		}

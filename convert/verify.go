@@ -41,9 +41,10 @@ type Finding struct {
 
 // A Report lists what verification looked at and found.
 type Report struct {
-	File     string    // the .qins file
+	File     string    // the .qins file, or the folder
 	Manifest string    // its manifest, empty where there is none
 	Against  string    // the source that it was compared with, if any
+	Files    int       // that were checked, .qins files and others
 	Tensors  int       // that were checked
 	Findings []Finding // none where all is well
 }
@@ -73,23 +74,26 @@ type VerifyOptions struct {
 // Verify checks a .qins file, named by its own path or its manifest's: that it
 // can be read, that all data matches its checksums, and, where there is a
 // manifest, that every number in that is true. With a source to compare with,
-// kept tensors must be the same and the errors those of the manifest. The error
-// is of the kind that keeps it from looking; what it finds wrong is in the
-// report.
+// kept tensors must be the same and the errors those of the manifest. Of a
+// folder it checks every file, and all converted models below a folder that is
+// none itself. The error is of the kind that keeps it from looking; what it
+// finds wrong is in the report.
 func Verify(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
 	o, err := Options{Jobs: opts.Jobs, Events: opts.Events}.normalize()
 	if err != nil {
 		return nil, err
 	}
 	v := &verification{opts: o, report: &Report{File: path, Against: opts.Against}}
-	if strings.HasSuffix(path, manifestSuffix) {
-		v.report.File, v.report.Manifest = strings.TrimSuffix(path, manifestSuffix), path
-	} else if _, err := os.Stat(ManifestPath(path)); err == nil {
-		v.report.Manifest = ManifestPath(path)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		err = v.folder(ctx, path, opts.Against)
+	case err == nil && filepath.Base(path) == DirManifestName:
+		v.report.File = filepath.Dir(path)
+		err = v.folder(ctx, v.report.File, opts.Against)
+	default:
+		err = v.alone(ctx, path, opts.Against)
 	}
-	err = v.run(ctx)
 	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Tensor, b.Tensor))
 	})
@@ -101,6 +105,25 @@ type verification struct {
 	opts   Options
 	mu     sync.Mutex
 	report *Report
+	// Bytes of data, for progress.
+	total, done int64
+}
+
+// alone checks a file that is named by itself, or by its manifest.
+func (v *verification) alone(ctx context.Context, path, against string) error {
+	c := &fileCheck{verification: v, path: path, against: against, jobs: v.opts.Jobs}
+	if strings.HasSuffix(path, manifestSuffix) {
+		c.path, c.manifest = strings.TrimSuffix(path, manifestSuffix), path
+	} else if _, err := os.Stat(ManifestPath(path)); err == nil {
+		c.manifest = ManifestPath(path)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	v.report.File, v.report.Manifest = c.path, c.manifest
+	if info, err := os.Stat(c.path); err == nil {
+		v.total = info.Size()
+	}
+	return c.run(ctx)
 }
 
 func (v *verification) find(s Severity, file, tensor, message string, args ...any) {
@@ -134,56 +157,93 @@ func messageOf(e *format.Error) string {
 	return short.Error()
 }
 
-func (v *verification) run(ctx context.Context) error {
-	path := v.report.File
-	f, err := qins.Open(path)
+// A fileCheck is the verification of one file.
+type fileCheck struct {
+	*verification
+	path     string
+	manifest string    // the path of what describes it, empty where nothing does
+	m        *Manifest // what that says, where it was read already
+	name     string    // of the output in m, where that is not the file's own
+	against  string    // the source, empty where it is not compared
+	jobs     int
+}
+
+func (v *fileCheck) run(ctx context.Context) error {
+	f, err := qins.Open(v.path)
 	if err := v.findError(err); err != nil {
 		return err
 	}
 	if f != nil {
 		defer f.Close()
-		v.opts.Events(Start{In: path, Size: f.Size(), Tensors: len(f.Tensors())})
-		v.report.Tensors = len(f.Tensors())
-		d, err := newDecoding(f, v.opts)
+		v.count(len(f.Tensors()))
+		if err := v.checkFile(ctx, f); err != nil {
+			return err
+		}
+	} else {
+		v.count(0)
+	}
+	if v.m == nil && v.manifest != "" {
+		v.m, err = ReadManifest(v.manifest)
 		if err := v.findError(err); err != nil {
 			return err
 		}
-		if d != nil {
-			defer d.close()
-			if f.Header().Source.Container != nil {
-				_, err := d.head()
-				if err := v.findError(inFile(err, path)); err != nil {
-					return err
-				}
-			}
-		}
-		if err := v.checkData(ctx, f); err != nil {
+	}
+	if v.m != nil {
+		if err := v.checkManifest(ctx, v.m, f); err != nil {
 			return err
 		}
 	}
-	var m *Manifest
-	if v.report.Manifest != "" {
-		m, err = ReadManifest(v.report.Manifest)
-		if err := v.findError(err); err != nil {
-			return err
-		}
-		if m != nil {
-			if err := v.checkManifest(ctx, m, f); err != nil {
-				return err
-			}
-		}
-	}
-	if v.report.Against != "" && f != nil {
-		return v.compare(ctx, f, m)
+	if v.against != "" && f != nil {
+		return v.compare(ctx, f, v.m)
 	}
 	return nil
 }
 
+// count counts a file that was looked at.
+func (v *verification) count(tensors int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report.Files++
+	v.report.Tensors += tensors
+}
+
+// progress says that so many bytes more were checked.
+func (v *verification) progress(size int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.done += size
+	v.opts.Events(Progress{Phase: "verify", Done: v.done, Total: v.total})
+}
+
+// checkFile checks that the file can be decoded.
+func (v *fileCheck) checkFile(ctx context.Context, f *qins.File) error {
+	d, err := newDecoding(f, v.options())
+	if err := v.findError(err); err != nil {
+		return err
+	}
+	if d != nil {
+		defer d.close()
+		if f.Header().Source.Container != nil {
+			_, err := d.head()
+			if err := v.findError(inFile(err, v.path)); err != nil {
+				return err
+			}
+		}
+	}
+	return v.checkData(ctx, f)
+}
+
+// options are those for work on this file.
+func (v *fileCheck) options() Options {
+	o := v.opts
+	o.Jobs = v.jobs
+	return o
+}
+
 // checkData checks every stored tensor.
-func (v *verification) checkData(ctx context.Context, f *qins.File) error {
+func (v *fileCheck) checkData(ctx context.Context, f *qins.File) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(v.opts.Jobs)
-	var done int64
+	group.SetLimit(v.jobs)
 	for i := range f.Tensors() {
 		if f.Tensors()[i].Action == qins.Tied {
 			continue
@@ -195,10 +255,7 @@ func (v *verification) checkData(ctx context.Context, f *qins.File) error {
 			if err := v.findError(f.Check(groupCtx, i)); err != nil {
 				return err
 			}
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			done += f.StoredSize(i)
-			v.opts.Events(Progress{Phase: "verify", Done: done, Total: f.Size() - f.HeaderSize()})
+			v.progress(f.StoredSize(i))
 			return nil
 		})
 	}
@@ -210,15 +267,17 @@ func (v *verification) checkData(ctx context.Context, f *qins.File) error {
 
 // checkManifest compares a manifest, which adds up, with the file. f is nil
 // where the file cannot be read as a .qins file.
-func (v *verification) checkManifest(ctx context.Context, m *Manifest, f *qins.File) error {
-	path := v.report.Manifest
+func (v *fileCheck) checkManifest(ctx context.Context, m *Manifest, f *qins.File) error {
+	path := v.manifest
 	differs := func(tensor, what string, manifest, file any) {
 		if fmt.Sprint(manifest) != fmt.Sprint(file) {
 			v.find(Differs, path, tensor, "%s: the manifest says %v, the file %v", what, manifest, file)
 		}
 	}
-	differs("", "output name", m.Output.Name, filepath.Base(v.report.File))
-	raw, err := os.Open(v.report.File)
+	if v.name == "" {
+		differs("", "output name", m.Output.Name, filepath.Base(v.path))
+	}
+	raw, err := os.Open(v.path)
 	if err != nil {
 		return err
 	}
@@ -228,7 +287,7 @@ func (v *verification) checkManifest(ctx context.Context, m *Manifest, f *qins.F
 		return err
 	}
 	differs("", "output size", m.Output.Size, info.Size())
-	hash, err := hashFile(ctx, raw, info.Size(), v.report.File)
+	hash, err := hashFile(ctx, raw, info.Size(), v.path)
 	if err := v.findError(err); err != nil {
 		return err
 	}
@@ -266,8 +325,8 @@ func codecString(c *qins.Codec) string {
 
 // compare compares the file with a source: names, dtypes and shapes, kept
 // tensors byte by byte, and the errors of encoded ones with the manifest's.
-func (v *verification) compare(ctx context.Context, f *qins.File, m *Manifest) error {
-	src, err := openSource(v.report.Against)
+func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) error {
+	src, err := openSource(v.against)
 	if err != nil {
 		return err
 	}
@@ -287,7 +346,7 @@ func (v *verification) compare(ctx context.Context, f *qins.File, m *Manifest) e
 	for i := range src.Tensors() {
 		byName[src.Tensors()[i].Name] = &src.Tensors()[i]
 	}
-	d, err := newDecoding(f, v.opts)
+	d, err := newDecoding(f, v.options())
 	if err != nil {
 		return v.findError(err)
 	}
@@ -308,7 +367,7 @@ func (v *verification) compare(ctx context.Context, f *qins.File, m *Manifest) e
 		t.Size = 0 // nothing to compare
 	}
 	for name := range byName {
-		v.find(Differs, v.report.File, name, "the file lacks this tensor of the source")
+		v.find(Differs, v.path, name, "the file lacks this tensor of the source")
 	}
 	return v.compareData(ctx, src, d, m)
 }
@@ -320,7 +379,7 @@ type compared struct {
 	same bool
 }
 
-func (v *verification) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
+func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
 	f := d.f
 	readers := d.readers()
 	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
@@ -355,16 +414,16 @@ func (v *verification) compareData(ctx context.Context, src *source, d *decoding
 		t := &f.Tensors()[i]
 		if !encoded(pc.tensor) {
 			if !same {
-				v.find(Differs, v.report.File, t.Name, "the %s tensor differs from the source's", t.Action)
+				v.find(Differs, v.path, t.Name, "the %s tensor differs from the source's", t.Action)
 			}
 		} else if m != nil && i < len(m.Tensors) && m.Tensors[i].Error != nil {
 			if got, want := errorString(newTensorError(&errs)), errorString(m.Tensors[i].Error); got != want {
-				v.find(Differs, v.report.File, t.Name, "its errors are %s, the manifest says %s", got, want)
+				v.find(Differs, v.path, t.Name, "its errors are %s, the manifest says %s", got, want)
 			}
 		}
 		return nil
 	}
-	return v.findError(runPieces(ctx, src, v.opts.Jobs, d.pieces(), process, commit))
+	return v.findError(runPieces(ctx, src, v.jobs, d.pieces(), process, commit))
 }
 
 func errorString(e *TensorError) string {

@@ -16,6 +16,8 @@ without loss, tied tensors are stored once, and a manifest beside the output
 gives its true size.
 
    qinsconv model.safetensors model.qins          convert
+   qinsconv MODEL-DIR OUT-DIR                     convert all shards, carry over the rest
+   qinsconv batch MODELS OUT-DIR                  convert every model below a folder
    qinsconv plan model.safetensors                what would be done, and the size
    qinsconv verify model.qins                     check the file and its manifest
    qinsconv decode model.qins back.safetensors    turn it back
@@ -31,21 +33,28 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	commands := []*cli.Command{
 		{
 			Name:      "convert",
-			Usage:     "convert a checkpoint to a .qins file (the default command)",
+			Usage:     "convert a checkpoint to a .qins file, or a model directory (the default command)",
 			ArgsUsage: "IN OUT",
-			Flags:     join(conversionFlags(rules), jobsFlags(), forceFlags(), outputFlags()),
+			Flags:     join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags()),
 			Action:    func(c *cli.Context) error { return convertCommand(c, ui, rules) },
+		},
+		{
+			Name:      "batch",
+			Usage:     "convert every model below a folder; go on where an earlier run stopped",
+			ArgsUsage: "SRC DST",
+			Flags:     join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags()),
+			Action:    func(c *cli.Context) error { return batchCommand(c, ui, rules) },
 		},
 		{
 			Name:      "plan",
 			Usage:     "say what would be encoded, kept and tied, by which rule, and the size",
 			ArgsUsage: "IN",
-			Flags:     join(conversionFlags(rules), jobsFlags(), outputFlags()),
+			Flags:     join(conversionFlags(rules), modelFlags(), jobsFlags(), outputFlags()),
 			Action:    func(c *cli.Context) error { return planCommand(c, ui, rules) },
 		},
 		{
 			Name:      "decode",
-			Usage:     "turn a .qins file back into the source's format",
+			Usage:     "turn a .qins file or a converted folder back into the source's format",
 			ArgsUsage: "IN OUT",
 			Flags:     join(jobsFlags(), forceFlags(), outputFlags()),
 			Action:    func(c *cli.Context) error { return decodeCommand(c, ui) },
@@ -59,7 +68,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		{
 			Name:      "verify",
-			Usage:     "check a .qins file, or the one that a manifest belongs to",
+			Usage:     "check a .qins file, what a manifest belongs to, or all of a folder",
 			ArgsUsage: "PATH",
 			Flags: join([]cli.Flag{&cli.StringFlag{
 				Name: "against", Usage: "also compare with the `SOURCE` that was converted"}},
@@ -86,7 +95,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:               stdout,
 		ErrWriter:            stderr,
 		Commands:             commands,
-		Flags:                join(conversionFlags(rules), jobsFlags(), forceFlags(), outputFlags()),
+		Flags:                join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags()),
 		Action:               func(c *cli.Context) error { return convertCommand(c, ui, rules) },
 		EnableBashCompletion: true,
 		HideHelpCommand:      true,
@@ -111,6 +120,17 @@ func conversionFlags(rules *ruleList) []cli.Flag {
 		&cli.StringFlag{Name: "codec", Value: convert.Codecs()[0], Usage: "the `CODEC` of weights: " + strings.Join(convert.Codecs(), ", ")},
 		&cli.GenericFlag{Name: "include", Value: ruleFlag{rules, true}, Usage: "encode tensors whose name matches `RE`; repeatable"},
 		&cli.GenericFlag{Name: "exclude", Value: ruleFlag{rules, false}, Usage: "keep tensors whose name matches `RE`; the first of all rules that matches wins"},
+	}
+}
+
+func modelFlags() []cli.Flag {
+	return []cli.Flag{&cli.StringSliceFlag{Name: "weights", Usage: "of a model directory, convert the files whose name matches `GLOB`; repeatable"}}
+}
+
+func partFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "part", Usage: "convert share `I/N` of a model directory's files, on one of N machines"},
+		&cli.BoolFlag{Name: "finish", Usage: "convert nothing, only complete what all parts have converted"},
 	}
 }
 
@@ -174,7 +194,20 @@ func conversionOptions(c *cli.Context, rules *ruleList, events func(convert.Even
 		return convert.Options{}, &usageError{err.Error()}
 	}
 	jobs, err := jobs(c)
-	return convert.Options{Layout: layout, Codec: c.String("codec"), Rules: rules.rules, Jobs: jobs, Force: c.Bool("force"), Events: events}, err
+	if err != nil {
+		return convert.Options{}, err
+	}
+	o := convert.Options{Layout: layout, Codec: c.String("codec"), Rules: rules.rules, Jobs: jobs, Force: c.Bool("force"), Events: events,
+		Weights: c.StringSlice("weights"), Finish: c.Bool("finish")}
+	if c.IsSet("part") {
+		if o.Part, err = convert.ParsePart(c.String("part")); err != nil {
+			return o, err
+		}
+		if o.Finish {
+			return o, &usageError{"--part and --finish exclude each other"}
+		}
+	}
+	return o, nil
 }
 
 func jobs(c *cli.Context) (int, error) {

@@ -18,12 +18,49 @@ func convertCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 	if err != nil {
 		return err
 	}
+	if convert.IsModel(args[0]) {
+		r, err := convert.ConvertDir(c.Context, args[0], args[1], opts)
+		p.close()
+		if err != nil {
+			return err
+		}
+		return p.model(args[0], args[1], r)
+	}
+	for _, name := range []string{"weights", "part", "finish"} {
+		if c.IsSet(name) {
+			return &usageError{fmt.Sprintf("--%s is for model directories, and %s is a file", name, args[0])}
+		}
+	}
 	m, err := convert.Convert(c.Context, args[0], args[1], opts)
 	p.close()
 	if err != nil {
 		return err
 	}
 	return p.manifest(args[1], m)
+}
+
+func batchCommand(c *cli.Context, ui *ui, rules *ruleList) error {
+	args, err := paths(c, "SRC", "DST")
+	if err != nil {
+		return err
+	}
+	p := ui.printer(c, "batch")
+	opts, err := conversionOptions(c, rules, p.event)
+	if err != nil {
+		return err
+	}
+	r, err := convert.Batch(c.Context, args[0], args[1], opts)
+	p.close()
+	if err != nil {
+		return err
+	}
+	if err := p.batch(r); err != nil {
+		return err
+	}
+	if r.Failed > 0 {
+		return fmt.Errorf("%w: %d of %d models failed", errReported, r.Failed, len(r.Models))
+	}
+	return nil
 }
 
 func planCommand(c *cli.Context, ui *ui, rules *ruleList) error {
@@ -36,12 +73,18 @@ func planCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 	if err != nil {
 		return err
 	}
-	plan, err := convert.NewPlan(c.Context, args[0], opts)
+	var plans convert.Plans
+	if convert.IsModel(args[0]) {
+		plans, err = convert.PlanDir(c.Context, args[0], opts)
+	} else {
+		plans = make(convert.Plans, 1)
+		plans[0], err = convert.NewPlan(c.Context, args[0], opts)
+	}
 	p.close()
 	if err != nil {
 		return err
 	}
-	return p.plan(args[0], plan)
+	return p.plan(args[0], plans)
 }
 
 func decodeCommand(c *cli.Context, ui *ui) error {
@@ -54,7 +97,11 @@ func decodeCommand(c *cli.Context, ui *ui) error {
 		return err
 	}
 	p := ui.printer(c, "decode")
-	err = convert.Decode(c.Context, args[0], args[1], convert.Options{Jobs: n, Force: c.Bool("force"), Events: p.event})
+	decode := convert.Decode
+	if convert.IsModel(args[0]) {
+		decode = convert.DecodeDir
+	}
+	err = decode(c.Context, args[0], args[1], convert.Options{Jobs: n, Force: c.Bool("force"), Events: p.event})
 	p.close()
 	return err
 }

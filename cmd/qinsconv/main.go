@@ -78,10 +78,11 @@ func status(err error) int {
 }
 
 func message(err error) string {
-	if errors.Is(err, context.Canceled) {
+	text := err.Error()
+	var stopped *convert.StoppedError
+	if errors.Is(err, context.Canceled) && !errors.As(err, &stopped) {
 		return "interrupted; nothing was written"
 	}
-	text := err.Error()
 	var usage *usageError
 	if errors.As(err, &usage) && !strings.Contains(text, "--help") {
 		text += " (see qinsconv --help)"

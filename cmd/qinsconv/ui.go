@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,7 +30,9 @@ type printer interface {
 	// close ends what moves on the screen, before results are printed.
 	close()
 	manifest(out string, m *convert.Manifest) error
-	plan(in string, p *convert.Plan) error
+	model(in, out string, r *convert.DirResult) error
+	batch(r *convert.BatchResult) error
+	plan(in string, plans convert.Plans) error
 	report(r *convert.Report) error
 	inspection(i *convert.Inspection) error
 }
@@ -94,26 +97,70 @@ func (p *jsonPrinter) manifest(out string, m *convert.Manifest) error {
 	return p.err
 }
 
-func (p *jsonPrinter) plan(in string, plan *convert.Plan) error {
+func (p *jsonPrinter) model(_, out string, r *convert.DirResult) error {
+	s := dirSummary{Out: out, Converted: r.Converted, Unchanged: r.Unchanged, Missing: r.Missing}
+	if m := r.Manifest; m != nil {
+		s.Manifest = filepath.Join(out, convert.DirManifestName)
+		s.SourceSize, s.OutputSize, s.SideFiles, s.SideSize, s.Totals = m.SourceSize(), m.OutputSize(), len(m.SideFiles), m.SideSize(), &m.Totals
+	}
+	p.object("summary", s)
+	return p.err
+}
+
+// A dirSummary is what the summary event of a model directory says.
+type dirSummary struct {
+	Out        string          `json:"out"`
+	Manifest   string          `json:"manifest,omitzero"`
+	Converted  int             `json:"converted"`
+	Unchanged  int             `json:"unchanged"`
+	Missing    []string        `json:"missing,omitempty"`
+	SourceSize uint64          `json:"source_size,omitzero"`
+	OutputSize uint64          `json:"output_size,omitzero"`
+	SideFiles  int             `json:"side_files,omitzero"`
+	SideSize   uint64          `json:"side_size,omitzero"`
+	Totals     *convert.Totals `json:"totals,omitzero"`
+}
+
+func (p *jsonPrinter) batch(r *convert.BatchResult) error {
+	p.object("summary", struct {
+		Models int `json:"models"`
+		Failed int `json:"failed"`
+	}{len(r.Models), r.Failed})
+	return p.err
+}
+
+func (p *jsonPrinter) plan(in string, plans convert.Plans) error {
+	for _, plan := range plans {
+		p.planned(plan, len(plans) > 1)
+	}
+	p.object("summary", struct {
+		SourceSize int64                    `json:"source_size"`
+		OutputSize int64                    `json:"output_size"`
+		Rules      map[string]convert.Group `json:"rules"`
+	}{plans.SourceSize(), plans.OutputSize(), plans.ByRule()})
+	return p.err
+}
+
+func (p *jsonPrinter) planned(plan *convert.Plan, several bool) {
+	file := ""
+	if several {
+		file = plan.Name()
+	}
 	for _, t := range plan.Tensors {
 		p.object("planned", struct {
+			File        string      `json:"file,omitzero"`
 			Name        string      `json:"name"`
 			DType       any         `json:"dtype"`
 			Shape       any         `json:"shape"`
 			Action      qins.Action `json:"action"`
 			Rule        string      `json:"rule,omitzero"`
 			TiedTo      string      `json:"tied_to,omitzero"`
+			TiedIn      string      `json:"tied_in,omitzero"`
 			Tie         qins.Tie    `json:"tie,omitzero"`
 			SourceBytes int64       `json:"source_bytes"`
 			OutputBytes int64       `json:"output_bytes"`
-		}{t.Name, t.DType, t.Shape, t.Action, t.Rule, t.TiedTo, t.Tie, t.SourceBytes, t.OutputBytes})
+		}{file, t.Name, t.DType, t.Shape, t.Action, t.Rule, t.TiedTo, t.TiedIn, t.Tie, t.SourceBytes, t.OutputBytes})
 	}
-	p.object("summary", struct {
-		SourceSize int64                    `json:"source_size"`
-		OutputSize int64                    `json:"output_size"`
-		Rules      map[string]convert.Group `json:"rules"`
-	}{plan.SourceSize(), plan.Sizes.Total(), plan.ByRule()})
-	return p.err
 }
 
 func (p *jsonPrinter) report(r *convert.Report) error {
@@ -124,10 +171,11 @@ func (p *jsonPrinter) report(r *convert.Report) error {
 		File     string `json:"file"`
 		Manifest string `json:"manifest,omitzero"`
 		Against  string `json:"against,omitzero"`
+		Files    int    `json:"files"`
 		Tensors  int    `json:"tensors"`
 		Findings int    `json:"findings"`
 		OK       bool   `json:"ok"`
-	}{r.File, r.Manifest, r.Against, r.Tensors, len(r.Findings), r.OK()})
+	}{r.File, r.Manifest, r.Against, r.Files, r.Tensors, len(r.Findings), r.OK()})
 	return p.err
 }
 
@@ -145,6 +193,7 @@ type textPrinter struct {
 	terminal  io.Writer // nil where there is none
 	bar       *progressbar.ProgressBar
 	phase     string
+	several   bool // files, so that their tensors are not told of one by one
 }
 
 func (p *textPrinter) event(e convert.Event) {
@@ -158,8 +207,22 @@ func (p *textPrinter) event(e convert.Event) {
 		}
 	case convert.Progress:
 		p.progress(e)
-	case convert.TensorDone:
+	case convert.Start:
+		p.several = p.several || e.Files > 0 || e.Models > 0
+	case convert.FileDone:
 		if p.quiet || p.terminal != nil {
+			return
+		}
+		width := len(fmt.Sprint(e.Of))
+		fmt.Fprintf(p.out, "[%*d/%*d] %s - %d tensors, size = %s -> %s, %s\n", width, e.Index, width, e.Of, printable(e.Out), e.Tensors,
+			humanize.IBytes(uint64(e.SourceBytes)), humanize.IBytes(uint64(e.OutputBytes)), e.Status)
+	case convert.ModelDone:
+		p.clear()
+		if e.Status == convert.ModelFailed {
+			fmt.Fprintf(p.warn, "qinsconv: %s: %s\n", printable(e.Model), e.Error)
+		}
+	case convert.TensorDone:
+		if p.quiet || p.terminal != nil || p.several {
 			return
 		}
 		width := len(fmt.Sprint(e.Of))
@@ -240,57 +303,126 @@ func (p *textPrinter) manifest(out string, m *convert.Manifest) error {
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "source\t%s\t%s\n", m.Source.Name, size(int64(m.Source.Size)))
 	fmt.Fprintf(w, "output\t%s\t%s\n", out, size(int64(m.Output.Size)))
-	fmt.Fprintf(w, "ratio\t%.2f×\t%.2f bits per weight", t.Ratio, t.BitsPerWeight)
-	if t.Encoded.Parameters > 0 {
-		fmt.Fprintf(w, ", %.2f per encoded weight", t.BitsPerEncodedWeight)
-	}
-	fmt.Fprintf(w, "\ntensors\t%d\t%d encoded, %d kept, %d tied\n", len(m.Tensors), t.Encoded.Tensors, t.Kept.Tensors, t.Tied.Tensors)
-	if n := t.Tied.SourceBytes; n > 0 {
-		once := float64(m.Source.Size-n) / float64(m.Output.Size)
-		fmt.Fprintf(w, "copies\t%s\tthat the source stored twice; without them the ratio is %.2f×\n", humanize.IBytes(n), once)
-	}
-	for i := range m.Tensors {
-		if t := &m.Tensors[i]; t.Refused() {
-			fmt.Fprintf(w, "kept\t%s\t%s\n", printable(t.Name), printable(t.Rule))
-		}
-	}
-	if worst := worstError(m); worst != nil {
-		fmt.Fprintf(w, "worst\t%s\tSNR %.2f dB, largest relative error %.2f %%\n", printable(worst.Name), worst.Error.SNR, 100*worst.Error.MaxRel)
-	}
+	p.totals(w, t, m.Source.Size, m.Output.Size)
+	refusals(w, m.Tensors)
 	fmt.Fprintf(w, "manifest\t%s\n", convert.ManifestPath(out))
 	return w.Flush()
 }
 
 // worstError returns the tensor with the lowest SNR, nil where nothing was lost.
-func worstError(m *convert.Manifest) *convert.ManifestTensor {
+func worstError(tensors []convert.ManifestTensor) *convert.ManifestTensor {
 	var worst *convert.ManifestTensor
 	lowest := math.Inf(1)
-	for i := range m.Tensors {
-		if t := &m.Tensors[i]; t.Error != nil && float64(t.Error.SNR) < lowest {
+	for i := range tensors {
+		if t := &tensors[i]; t.Error != nil && float64(t.Error.SNR) < lowest {
 			worst, lowest = t, float64(t.Error.SNR)
 		}
 	}
 	return worst
 }
 
-func (p *textPrinter) plan(in string, plan *convert.Plan) error {
+func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
+	if p.quiet {
+		return nil
+	}
+	m := r.Manifest
+	if m == nil {
+		_, err := fmt.Fprintf(p.out, "%s: %d files converted, %d unchanged, %d still missing that other parts convert\n", out, r.Converted, r.Unchanged, len(r.Missing))
+		return err
+	}
+	t := &m.Totals
+	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "source\t%s\t%s of weights in %d files\n", in, size(int64(m.SourceSize())), len(m.Files))
+	fmt.Fprintf(w, "output\t%s\t%s\n", out, size(int64(m.OutputSize())))
+	p.totals(w, t, m.SourceSize(), m.OutputSize())
+	fmt.Fprintf(w, "files\t%d\t%d converted, %d unchanged since an earlier run\n", len(m.Files), r.Converted, r.Unchanged)
+	fmt.Fprintf(w, "beside\t%d\tother files, %s, carried over and not counted above\n", len(m.SideFiles), humanize.IBytes(m.SideSize()))
+	var tensors []convert.ManifestTensor
+	for i := range m.Files {
+		tensors = append(tensors, m.Files[i].Tensors...)
+	}
+	refusals(w, tensors)
+	fmt.Fprintf(w, "manifest\t%s\n", filepath.Join(out, convert.DirManifestName))
+	return w.Flush()
+}
+
+// totals prints the lines about sizes and tensors that every summary has.
+func (p *textPrinter) totals(w io.Writer, t *convert.Totals, source, output uint64) {
+	fmt.Fprintf(w, "ratio\t%.2f×\t%.2f bits per weight", t.Ratio, t.BitsPerWeight)
+	if t.Encoded.Parameters > 0 {
+		fmt.Fprintf(w, ", %.2f per encoded weight", t.BitsPerEncodedWeight)
+	}
+	fmt.Fprintf(w, "\ntensors\t%d\t%d encoded, %d kept, %d tied\n", t.Encoded.Tensors+t.Kept.Tensors+t.Tied.Tensors, t.Encoded.Tensors, t.Kept.Tensors, t.Tied.Tensors)
+	if n := t.Tied.SourceBytes; n > 0 {
+		once := float64(source-n) / float64(output)
+		fmt.Fprintf(w, "copies\t%s\tthat the source stored twice; without them the ratio is %.2f×\n", humanize.IBytes(n), once)
+	}
+}
+
+// refusals prints the weights that could not be encoded, and the worst of those
+// that were.
+func refusals(w io.Writer, tensors []convert.ManifestTensor) {
+	for i := range tensors {
+		if t := &tensors[i]; t.Refused() {
+			fmt.Fprintf(w, "kept\t%s\t%s\n", printable(t.Name), printable(t.Rule))
+		}
+	}
+	if worst := worstError(tensors); worst != nil {
+		fmt.Fprintf(w, "worst\t%s\tSNR %.2f dB, largest relative error %.2f %%\n", printable(worst.Name), worst.Error.SNR, 100*worst.Error.MaxRel)
+	}
+}
+
+func (p *textPrinter) batch(r *convert.BatchResult) error {
+	if p.quiet {
+		return nil
+	}
+	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "before\tafter\tratio\ttime\t \tmodel")
+	var before, after int64
+	var seconds float64
+	for _, m := range r.Models {
+		before, after, seconds = before+m.SourceSize, after+m.OutputSize, seconds+m.Seconds
+		if m.Status == convert.ModelFailed {
+			fmt.Fprintf(w, "-\t-\t-\t%.1f s\t%s\t%s\n", m.Seconds, m.Status, printable(m.Model))
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.2f×\t%.1f s\t%s\t%s\n", humanize.IBytes(uint64(m.SourceSize)), humanize.IBytes(uint64(m.OutputSize)), m.Ratio, m.Seconds, m.Status, printable(m.Model))
+	}
+	ratio := 0.0
+	if after > 0 {
+		ratio = float64(before) / float64(after)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%.2f×\t%.1f s\t%d failed\t%d models\n", humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, r.Failed, len(r.Models))
+	return w.Flush()
+}
+
+func (p *textPrinter) plan(in string, plans convert.Plans) error {
 	if p.quiet {
 		return nil
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TENSOR\tTYPE\tSHAPE\tACTION\tSIZE\tSTORED\tRULE")
-	for _, t := range plan.Tensors {
-		rule := t.Rule
-		if t.Action == qins.Tied {
-			rule = fmt.Sprintf("tied to %s by %s", printable(t.TiedTo), t.Tie)
+	for _, plan := range plans {
+		if len(plans) > 1 {
+			fmt.Fprintf(w, "FILE %s\n", printable(plan.Name()))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(t.Name), t.DType, t.Shape, t.Action,
-			humanize.IBytes(uint64(t.SourceBytes)), humanize.IBytes(uint64(t.OutputBytes)), printable(rule))
+		fmt.Fprintln(w, "TENSOR\tTYPE\tSHAPE\tACTION\tSIZE\tSTORED\tRULE")
+		for i := range plan.Tensors {
+			t := &plan.Tensors[i]
+			rule := t.Rule
+			if t.Action == qins.Tied {
+				rule = fmt.Sprintf("tied to %s by %s", printable(t.TiedTo), t.Tie)
+				if t.TiedIn != "" {
+					rule += " in " + printable(t.TiedIn)
+				}
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(t.Name), t.DType, t.Shape, t.Action,
+				humanize.IBytes(uint64(t.SourceBytes)), humanize.IBytes(uint64(t.OutputBytes)), printable(rule))
+		}
+		fmt.Fprintln(w)
 	}
-	fmt.Fprintln(w)
 	fmt.Fprintln(w, "RULE\tTENSORS\tPARAMETERS\tSIZE\tSTORED")
-	groups := plan.ByRule()
-	for _, rule := range plan.RuleNames() {
+	groups := plans.ByRule()
+	for _, rule := range plans.RuleNames() {
 		g := groups[rule]
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", printable(rule), g.Tensors, humanize.Comma(int64(g.Parameters)),
 			humanize.IBytes(g.SourceBytes), humanize.IBytes(g.OutputBytes))
@@ -298,12 +430,12 @@ func (p *textPrinter) plan(in string, plan *convert.Plan) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	total := plan.Sizes.Total()
+	total := plans.OutputSize()
 	about := ""
-	if plan.Layout == qins.Compact {
+	if plans[0].Layout == qins.Compact {
 		about = "about "
 	}
-	_, err := fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", in, size(plan.SourceSize()), about, size(total), float64(plan.SourceSize())/float64(total))
+	_, err := fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", in, size(plans.SourceSize()), about, size(total), float64(plans.SourceSize())/float64(total))
 	return err
 }
 
@@ -319,6 +451,9 @@ func (p *textPrinter) report(r *convert.Report) error {
 		return nil
 	}
 	against := []string{fmt.Sprintf("%d tensors", r.Tensors)}
+	if r.Files > 1 {
+		against = append([]string{fmt.Sprintf("%d files", r.Files)}, against...)
+	}
 	if r.Manifest != "" {
 		against = append(against, "the manifest")
 	} else {

@@ -1,0 +1,346 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A ModelStatus says what a batch did about a model.
+type ModelStatus string
+
+const (
+	ModelConverted ModelStatus = "converted"
+	ModelUnchanged ModelStatus = "unchanged" // an earlier run had finished it
+	ModelPartial   ModelStatus = "partial"   // files are missing that other parts convert
+	ModelFailed    ModelStatus = "failed"
+)
+
+// ModelDone says what became of one model of a batch.
+type ModelDone struct {
+	Model      string      `json:"model"` // below the batch's source
+	In         string      `json:"in"`
+	Out        string      `json:"out"`
+	Status     ModelStatus `json:"status"`
+	Error      string      `json:"error,omitempty"`
+	Index      int         `json:"index"` // from 1
+	Of         int         `json:"of"`
+	Files      int         `json:"files"`
+	SourceSize int64       `json:"source_size"` // of the weights, in bytes
+	OutputSize int64       `json:"output_size"`
+	Ratio      Figure      `json:"ratio"`
+	Seconds    float64     `json:"seconds"`
+}
+
+// Kind implements [Event].
+func (ModelDone) Kind() string { return "model" }
+
+// A BatchResult lists what became of each model.
+type BatchResult struct {
+	Models []ModelDone
+	Failed int
+}
+
+// Batch converts every model below the folder src to the same place below dst:
+// model directories, the snapshots of a hub cache, split GGUF files and loose
+// files. It goes on after a model that fails. What an earlier run finished is
+// not converted again.
+func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, error) {
+	opts, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(src); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, &OptionError{fmt.Errorf("%s: is a file, expected a folder with models", src)}
+	}
+	if err := separateFolders(src, dst); err != nil {
+		return nil, err
+	}
+	items, err := findModels(src, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dst, 0o777); err != nil {
+		return nil, err
+	}
+	lock, err := lockFolder(dst, !opts.Part.isAll() || opts.Finish)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.release()
+
+	b := &batchJob{src: src, dst: dst, opts: opts}
+	b.share(items)
+	opts.Events(Start{In: src, Out: dst, Size: b.progress.total, Models: len(b.items), Files: b.files})
+	for i := range b.items {
+		b.convert(ctx, i)
+		if err := ctx.Err(); err != nil {
+			return nil, stopped(ctx, dst, err)
+		}
+	}
+	return &b.result, nil
+}
+
+// A batchItem is one model of a batch.
+type batchItem struct {
+	name  string // slash-separated, below the batch's source
+	model *model
+	loose bool  // files without a folder of their own
+	err   error // why it cannot be converted
+	mine  map[string]bool
+	size  int64 // of the files that are mine
+}
+
+// out is the folder for the outputs of the item's files.
+func (b *batchItem) out(dst string) string {
+	if b.loose {
+		return filepath.Join(dst, filepath.FromSlash(path.Dir(b.name)))
+	}
+	return filepath.Join(dst, filepath.FromSlash(b.name))
+}
+
+// A batchJob is a running batch.
+type batchJob struct {
+	src, dst string
+	opts     Options
+	items    []*batchItem
+	files    int // that are mine
+	progress *overall
+	result   BatchResult
+}
+
+// share finds the files that fall to this part, over all models together.
+func (b *batchJob) share(items []*batchItem) {
+	var units []unit
+	var owners []*batchItem
+	var outs []string
+	for _, it := range items {
+		it.mine = map[string]bool{}
+		if it.model == nil {
+			continue
+		}
+		for _, s := range it.model.sets {
+			for _, f := range s.files {
+				units = append(units, unit{path.Join(it.name, f.name), f.size})
+				owners = append(owners, it)
+				outs = append(outs, outputName(f.name))
+			}
+		}
+	}
+	total := int64(0)
+	for _, i := range b.opts.Part.share(units) {
+		owners[i].mine[outs[i]] = true
+		owners[i].size += units[i].size
+		total += units[i].size
+		b.files++
+	}
+	for i, it := range items {
+		// A model that cannot be converted is told of by one part.
+		if len(it.mine) > 0 || it.model == nil && (b.opts.Part.isAll() || i%b.opts.Part.Count == b.opts.Part.Index-1) {
+			b.items = append(b.items, it)
+		}
+	}
+	b.progress = newOverall(b.opts.Events, total)
+}
+
+// convert converts one model and records what became of it.
+func (b *batchJob) convert(ctx context.Context, i int) {
+	it := b.items[i]
+	done := ModelDone{Model: it.name, In: filepath.Join(b.src, filepath.FromSlash(it.name)), Out: it.out(b.dst), Index: i + 1, Of: len(b.items), Files: len(it.mine)}
+	before := b.progress.done
+	start := time.Now()
+	r, err := b.run(ctx, it)
+	done.Seconds = time.Since(start).Seconds()
+	if err == nil && b.opts.Finish && len(r.Missing) > 0 {
+		err = &UnfinishedError{done.Out, r.Missing}
+	}
+	switch {
+	case err != nil:
+		done.Status, done.Error = ModelFailed, err.Error()
+		b.result.Failed++
+		b.progress.advance(before + it.size - b.progress.done)
+	case len(r.Missing) > 0:
+		done.Status = ModelPartial
+	case r.Converted == 0:
+		done.Status = ModelUnchanged
+	default:
+		done.Status = ModelConverted
+	}
+	if err == nil {
+		done.SourceSize, done.OutputSize = r.sourceSize, r.outputSize
+		done.Ratio = quotient(float64(done.SourceSize), float64(done.OutputSize))
+	}
+	b.result.Models = append(b.result.Models, done)
+	if ctx.Err() == nil {
+		b.opts.Events(done)
+	}
+}
+
+func (b *batchJob) run(ctx context.Context, it *batchItem) (*DirResult, error) {
+	if it.err != nil {
+		return nil, it.err
+	}
+	out := it.out(b.dst)
+	if rel, err := filepath.Rel(b.dst, out); err != nil {
+		return nil, err
+	} else if err := makeFolder(b.dst, filepath.ToSlash(rel)); err != nil {
+		return nil, err
+	}
+	if !it.loose {
+		if err := vacantFolder(out, b.opts.Force); err != nil {
+			return nil, err
+		}
+	}
+	d, err := newDirConversion(ctx, it.model, out, it.loose, b.opts)
+	if err != nil {
+		return nil, err
+	}
+	var mine []int
+	for i, s := range d.shards {
+		if it.mine[s.outName] {
+			mine = append(mine, i)
+		}
+	}
+	return d.run(ctx, mine, b.progress)
+}
+
+// An UnfinishedError says that files of an output are not there yet.
+type UnfinishedError struct {
+	Path    string
+	Missing []string
+}
+
+// Error implements error.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("%s: %d files are missing or not up to date, the first %s: run the parts that convert them", e.Path, len(e.Missing), e.Missing[0])
+}
+
+// findModels finds the models below a folder, in the order of their names.
+func findModels(src string, opts Options) ([]*batchItem, error) {
+	f := &finder{src: src, opts: opts}
+	var err error
+	if f.real, err = resolve(src); err != nil {
+		return nil, err
+	}
+	if err := f.folder(".", []string{f.real}); err != nil {
+		return nil, err
+	}
+	if len(f.items) == 0 {
+		return nil, fmt.Errorf("%s: there are no models below this folder", src)
+	}
+	return f.items, nil
+}
+
+// A finder looks for models.
+type finder struct {
+	src, real string // real is src without links
+	opts      Options
+	items     []*batchItem
+}
+
+// modelMarks are files that make a folder with weights a model directory.
+var modelMarks = []string{configName, "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+
+// folder looks into one folder. open are the folders that lead to it, without
+// links.
+func (f *finder) folder(name string, open []string) error {
+	full := filepath.Join(f.src, filepath.FromSlash(name))
+	entries, err := os.ReadDir(full)
+	if err != nil {
+		return err
+	}
+	var weights []string
+	isModel := false
+	for _, e := range entries {
+		switch {
+		case e.Name() == "model_index.json":
+			isModel = true // of several models in folders of their own
+		case isWeights(e.Name()) && !e.IsDir():
+			chosen, err := matches(e.Name(), f.opts.Weights)
+			if err != nil {
+				return err
+			}
+			if chosen {
+				weights = append(weights, e.Name())
+			}
+		}
+	}
+	for _, e := range entries {
+		if len(weights) > 0 && (slices.Contains(modelMarks, e.Name()) || strings.HasSuffix(e.Name(), indexSuffix)) {
+			isModel = true
+		}
+	}
+	base := filepath.Base(open[len(open)-1])
+	parents := strings.Split(filepath.ToSlash(open[len(open)-1]), "/")
+	inSnapshots := len(parents) > 2 && parents[len(parents)-2] == "snapshots" && strings.HasPrefix(parents[len(parents)-3], "models--")
+	if isModel || inSnapshots && hasWeights(full) {
+		m, err := readModel(full, f.opts.Weights)
+		f.items = append(f.items, &batchItem{name: name, model: m, err: err})
+		return nil
+	}
+	f.loose(name, full, weights)
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		info, err := os.Stat(filepath.Join(full, e.Name()))
+		if err != nil || !info.IsDir() || ignored(child) || strings.HasPrefix(base, "models--") && e.Name() != "snapshots" {
+			continue
+		}
+		real := filepath.Join(open[len(open)-1], e.Name())
+		if e.Type()&fs.ModeSymlink != 0 {
+			if real, err = resolve(filepath.Join(full, e.Name())); err != nil {
+				return err
+			}
+			if !within(real, f.real) || slices.Contains(open, real) {
+				f.opts.Events(Warning{Message: fmt.Sprintf("%s: passed over, as it is a link to a folder outside, or to one that it is in", filepath.Join(full, e.Name()))})
+				continue
+			}
+		}
+		if err := f.folder(child, append(slices.Clip(open), real)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loose adds the weights of a folder that is no model directory: each file by
+// itself, or with the others of its numbered set.
+func (f *finder) loose(name, full string, weights []string) {
+	taken := map[string]bool{}
+	for _, w := range weights {
+		if taken[w] {
+			continue
+		}
+		names := []string{w}
+		if of, _, count, ok := part(w); ok {
+			names = names[:0]
+			for i := 1; i <= count; i++ {
+				n := fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(w))
+				taken[n] = true
+				names = append(names, n)
+			}
+		}
+		m, err := readFiles(full, names)
+		f.items = append(f.items, &batchItem{name: path.Join(name, w), model: m, err: err, loose: true})
+	}
+}
+
+// hasWeights reports whether there are weights anywhere below a folder.
+func hasWeights(folder string) bool {
+	found := errors.New("found")
+	err := filepath.WalkDir(folder, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && isWeights(e.Name()) {
+			return found
+		}
+		return nil
+	})
+	return err == found
+}

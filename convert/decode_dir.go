@@ -1,0 +1,308 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// DecodeDir writes a converted model directory back as what it was: files of
+// the source's names and formats, its indices and its configuration. The folder
+// appears when all of it is there.
+func DecodeDir(ctx context.Context, in, out string, opts Options) error {
+	opts, err := opts.normalize()
+	if err != nil {
+		return err
+	}
+	if err := separateFolders(in, out); err != nil {
+		return err
+	}
+	d := &dirDecoding{in: in, opts: opts}
+	if err := d.list(); err != nil {
+		return err
+	}
+	if err := d.vacant(out); err != nil {
+		return err
+	}
+	dir, base := filepath.Split(filepath.Clean(out))
+	temp := filepath.Join(dir, "."+base+tempSuffix)
+	if err := os.Mkdir(temp, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if info, err := os.Lstat(temp); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s: is in the way of a temporary folder", temp)
+	}
+	lock, err := lockFolder(temp, false)
+	if err != nil {
+		return err
+	}
+	opts.Events(Start{In: in, Out: out, Size: d.size, Files: len(d.weights), Tensors: d.tensors})
+	err = d.run(ctx, temp)
+	if err == nil {
+		err = ctx.Err()
+	}
+	lock.release()
+	if err == nil {
+		err = d.publish(temp, out)
+	}
+	if err != nil {
+		os.RemoveAll(temp)
+		return err
+	}
+	opts.Events(Done{In: in, Out: out, Size: d.written})
+	return nil
+}
+
+// dirDecoding is a running decode of a model directory.
+type dirDecoding struct {
+	in      string
+	opts    Options
+	weights []decodedFile
+	side    []string // slash-separated
+	size    int64    // of the .qins files
+	tensors int
+	written int64 // of decoded weights
+}
+
+// A decodedFile is a .qins file and what it becomes.
+type decodedFile struct {
+	name, out string // slash-separated
+	size      int64
+	tensors   int
+}
+
+func (d *dirDecoding) path(name string) string { return filepath.Join(d.in, filepath.FromSlash(name)) }
+
+// list finds the files of the model, and checks that all are there.
+func (d *dirDecoding) list() error {
+	if _, err := os.Lstat(filepath.Join(d.in, stateFolder)); err == nil {
+		return &format.Error{File: d.in, Problem: "its conversion is not finished", Hint: "run it again, or qinsconv batch --finish"}
+	}
+	files, err := listFolder(d.in)
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, f := range files {
+		there[f.name] = true
+	}
+	for _, f := range files {
+		switch base := path.Base(f.name); {
+		case path.Ext(base) == qinsExt:
+			q, err := qins.Open(d.path(f.name))
+			if err != nil {
+				return err
+			}
+			ext := safetensorsExt
+			if q.Header().Source.Format == "gguf" {
+				ext = ggufExt
+			}
+			d.weights = append(d.weights, decodedFile{f.name, strings.TrimSuffix(f.name, qinsExt) + ext, f.size, len(q.Tensors())})
+			d.tensors += len(q.Tensors())
+			d.size += f.size
+			q.Close()
+		case base == DirManifestName:
+			m, err := ReadDirManifest(d.path(f.name))
+			if err != nil {
+				return err
+			}
+			if err := d.complete(m, path.Dir(f.name), there); err != nil {
+				return err
+			}
+		case strings.HasSuffix(base, qinsExt+manifestSuffix) && there[strings.TrimSuffix(f.name, manifestSuffix)]:
+		default:
+			d.side = append(d.side, f.name)
+		}
+	}
+	if len(d.weights) == 0 {
+		return &format.Error{File: d.in, Problem: "there are no .qins files"}
+	}
+	for _, name := range d.side {
+		if strings.HasSuffix(name, qinsIndex) {
+			x, err := safetensors.ReadIndex(d.path(name))
+			if err != nil {
+				return err
+			}
+			for _, file := range x.Files() {
+				if !there[sibling(name, file)] {
+					return &format.Error{File: x.Name, Problem: "a file that the index names is missing", Found: "no " + file}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// complete checks that each file is there that a manifest lists.
+func (d *dirDecoding) complete(m *DirManifest, folder string, there map[string]bool) error {
+	names := make([]string, 0, len(m.Files)+len(m.SideFiles))
+	for i := range m.Files {
+		names = append(names, m.Files[i].Output.Name)
+	}
+	for i := range m.SideFiles {
+		names = append(names, m.SideFiles[i].Name)
+	}
+	for _, name := range names {
+		if !there[path.Join(folder, name)] {
+			return &format.Error{File: d.path(path.Join(folder, name)), Problem: "a file that the manifest lists is missing"}
+		}
+	}
+	return nil
+}
+
+// outputs returns the names that decoding makes.
+func (d *dirDecoding) outputs() map[string]bool {
+	names := map[string]bool{}
+	for _, f := range d.weights {
+		names[f.out] = true
+	}
+	for _, name := range d.side {
+		names[sideOutput(name)] = true
+	}
+	return names
+}
+
+// sideOutput is the decoded name of a side file.
+func sideOutput(name string) string {
+	if stem, ok := strings.CutSuffix(name, qinsIndex); ok {
+		return stem + indexSuffix
+	}
+	return name
+}
+
+// vacant returns an error where the output may not be made. With force a folder
+// is replaced that has nothing in it but what will be in the new one.
+func (d *dirDecoding) vacant(out string) error {
+	info, err := os.Lstat(out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s: is a file, expected the name of a folder", out)
+	}
+	if entries, err := os.ReadDir(out); err != nil || len(entries) == 0 {
+		return err
+	}
+	if !d.opts.Force {
+		return &ExistsError{out}
+	}
+	files, err := listFolder(out)
+	if err != nil {
+		return err
+	}
+	names := d.outputs()
+	for _, f := range files {
+		if !names[f.name] {
+			return fmt.Errorf("%s: the folder has a file that would be lost: %s", out, f.name)
+		}
+	}
+	return nil
+}
+
+// run writes all files to a folder.
+func (d *dirDecoding) run(ctx context.Context, temp string) error {
+	if err := clearFolder(temp); err != nil {
+		return err
+	}
+	progress := newOverall(d.opts.Events, d.size)
+	for i, f := range d.weights {
+		if err := makeFolder(temp, path.Dir(f.out)); err != nil {
+			return err
+		}
+		opts := d.opts
+		inner := progress.of(f.size)
+		var size int64
+		opts.Events = func(e Event) {
+			if done, ok := e.(Done); ok {
+				size = done.Size
+			} else if _, ok := e.(Start); !ok {
+				inner(e)
+			}
+		}
+		if err := Decode(ctx, d.path(f.name), filepath.Join(temp, filepath.FromSlash(f.out)), opts); err != nil {
+			return err
+		}
+		d.written += size
+		d.opts.Events(FileDone{In: d.path(f.name), Out: f.out, Status: Decoded, Index: i + 1, Of: len(d.weights), Tensors: f.tensors, SourceBytes: f.size, OutputBytes: size})
+		progress.advance(f.size)
+	}
+	for _, name := range d.side {
+		out := sideOutput(name)
+		text, err := d.sideText(name)
+		if err != nil {
+			return err
+		}
+		if err := makeFolder(temp, path.Dir(out)); err != nil {
+			return err
+		}
+		if _, err := carry(ctx, filepath.Join(temp, filepath.FromSlash(out)), d.path(name), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sideText returns what a side file becomes, nil where it stays what it is.
+func (d *dirDecoding) sideText(name string) ([]byte, error) {
+	switch {
+	case strings.HasSuffix(name, qinsIndex):
+		x, err := safetensors.ReadIndex(d.path(name))
+		if err != nil {
+			return nil, err
+		}
+		return x.Rename(func(file string) string { return strings.TrimSuffix(file, qinsExt) + safetensorsExt }).Marshal()
+	case path.Base(name) == configName:
+		text, err := os.ReadFile(d.path(name))
+		if err != nil {
+			return nil, err
+		}
+		if out, removed, err := removeQuantization(text); err == nil && removed {
+			return out, nil
+		}
+		// It is none that was changed, whatever it is.
+	}
+	return nil, nil
+}
+
+// clearFolder removes what a killed run left in a temporary folder, its lock
+// apart.
+func clearFolder(folder string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != stateFolder {
+			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// publish gives the finished folder its name.
+func (d *dirDecoding) publish(temp, out string) error {
+	if err := d.vacant(out); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, out); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(out))
+}

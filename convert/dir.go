@@ -1,0 +1,582 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// A DirResult says what converting a model directory came to.
+type DirResult struct {
+	// Manifest is nil while files are missing that other parts convert.
+	Manifest             *DirManifest
+	Converted, Unchanged int      // files that this run took up
+	Missing              []string // files of the output that are not there yet
+
+	sourceSize, outputSize int64 // of the files that this run took up
+}
+
+// ConvertDir converts a model directory, or the split GGUF file whose first
+// part in is, to the folder out. It takes up what an earlier run with the same
+// options left: files that are finished, and whole, are not converted again.
+//
+// Until all files are there the folder has no manifest, and is no model.
+func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, error) {
+	opts, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	m, err := openModel(in, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := separateFolders(m.root, out); err != nil {
+		return nil, err
+	}
+	if err := vacantFolder(out, opts.Force); err != nil {
+		return nil, err
+	}
+	lock, err := lockFolder(out, opts.Part.Count > 1 || opts.Finish)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.release()
+	d, err := newDirConversion(ctx, m, out, false, opts)
+	if err != nil {
+		return nil, err
+	}
+	var units []unit
+	for _, s := range d.shards {
+		units = append(units, unit{s.outName, s.size()})
+	}
+	mine := opts.Part.share(units)
+	opts.Events(Start{In: in, Out: out, Size: d.size(mine), Files: len(mine), Tensors: d.tensors(mine)})
+	r, err := d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
+	if err != nil {
+		return nil, stopped(ctx, out, err)
+	}
+	if opts.Finish && len(r.Missing) > 0 {
+		return nil, &UnfinishedError{out, r.Missing}
+	}
+	if r.Manifest != nil {
+		opts.Events(Done{In: in, Out: out, Size: int64(r.Manifest.OutputSize())})
+	}
+	return r, nil
+}
+
+// A StoppedError says that work on a folder was interrupted.
+type StoppedError struct {
+	Out string
+	Err error
+}
+
+// Error implements error.
+func (e *StoppedError) Error() string {
+	return e.Out + ": interrupted; finished files stay, and the same command goes on from there"
+}
+
+// Unwrap returns the cause.
+func (e *StoppedError) Unwrap() error { return e.Err }
+
+// stopped tells errors that only say that the context ended what to do next.
+func stopped(ctx context.Context, out string, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return &StoppedError{out, ctx.Err()}
+	}
+	return err
+}
+
+// openModel reads a model directory, or a split file by its first part.
+func openModel(in string, opts Options) (*model, error) {
+	info, err := os.Stat(in)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return readModel(in, opts.Weights)
+	}
+	return readSplit(in)
+}
+
+// IsModel reports whether ConvertDir and not Convert is for what is at path:
+// it is a folder, or the first part of a split GGUF file.
+func IsModel(path string) bool {
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		return err == nil
+	}
+	return isSplit(path)
+}
+
+// vacantFolder makes the output folder, or returns an error where it holds what
+// no conversion to it left.
+func vacantFolder(out string, force bool) error {
+	entries, err := os.ReadDir(out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Mkdir(out, 0o777)
+	}
+	if err != nil || len(entries) == 0 || force {
+		return err
+	}
+	for _, name := range []string{stateFolder, DirManifestName} {
+		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
+			return nil
+		}
+	}
+	return &ExistsError{out}
+}
+
+// A dirConversion is a running conversion of a model directory.
+type dirConversion struct {
+	m      *model
+	out    string
+	opts   Options
+	shards []*shard
+	// loose is set where the files have manifests of their own, and the folder
+	// has none.
+	loose bool
+}
+
+// newDirConversion decides about all tensors of a model.
+func newDirConversion(ctx context.Context, m *model, out string, loose bool, opts Options) (*dirConversion, error) {
+	d := &dirConversion{m: m, out: out, opts: opts, loose: loose}
+	for _, s := range m.sets {
+		plans, err := planSet(ctx, m, s, opts)
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range plans {
+			d.shards = append(d.shards, &shard{plan: p, in: m.path(s.files[i].name), out: filepath.Join(out, filepath.FromSlash(p.out)),
+				record: d.record(p.out), inName: s.files[i].name, outName: p.out})
+		}
+		m.warn(s, plans, opts)
+	}
+	slices.SortFunc(d.shards, func(a, b *shard) int { return strings.Compare(a.outName, b.outName) })
+	return d, nil
+}
+
+// record is where the manifest of a finished file is kept until all are.
+func (d *dirConversion) record(outName string) string {
+	if d.loose {
+		return ManifestPath(filepath.Join(d.out, filepath.FromSlash(outName)))
+	}
+	return filepath.Join(d.out, stateFolder, recordsFolder, filepath.FromSlash(outName)+manifestSuffix)
+}
+
+// recordsFolder is where, in the state, the manifests of finished files are.
+const recordsFolder = "files"
+
+// warn tells of what a user should know about a set.
+func (m *model) warn(s *weightSet, plans []*Plan, opts Options) {
+	if s.config.hasQuantization {
+		opts.Events(Warning{Message: fmt.Sprintf("%s says that the model is quantized already (%s); that is left as it is", path.Join(s.folder, configName), s.config.quantMethod)})
+	}
+	if tie := s.config.tieWordEmbeddings; tie == nil || !*tie {
+		return
+	}
+	for _, p := range plans {
+		for i := range p.Tensors {
+			if t := &p.Tensors[i]; t.Name == "lm_head.weight" && t.Action != qins.Tied && !slices.ContainsFunc(plans, func(q *Plan) bool { return q.tiesTo(t.Name) }) {
+				opts.Events(Warning{Tensor: t.Name, Message: "the configuration ties it to the embedding, but its bytes are others: both are stored"})
+			}
+		}
+	}
+}
+
+func (p *Plan) tiesTo(name string) bool {
+	return slices.ContainsFunc(p.Tensors, func(t PlannedTensor) bool { return t.TiedTo == name })
+}
+
+func (d *dirConversion) size(mine []int) int64 {
+	n := int64(0)
+	for _, i := range mine {
+		n += d.shards[i].size()
+	}
+	return n
+}
+
+func (d *dirConversion) tensors(mine []int) int {
+	n := 0
+	for _, i := range mine {
+		n += len(d.shards[i].plan.Tensors)
+	}
+	return n
+}
+
+// run converts the shards that are mine and not finished, and ends the whole
+// where all are.
+func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) (*DirResult, error) {
+	done := make([]*Manifest, len(d.shards))
+	if d.opts.Finish {
+		mine = nil
+	}
+	if !d.opts.Force {
+		if err := d.recall(ctx, mine, done); err != nil {
+			return nil, err
+		}
+	}
+	r := &DirResult{}
+	finished := 0
+	report := func(i int, status FileStatus) {
+		finished++
+		m := done[i]
+		r.sourceSize += int64(m.Source.Size)
+		r.outputSize += int64(m.Output.Size)
+		d.opts.Events(FileDone{In: d.shards[i].in, Out: d.shards[i].out, Status: status, Index: finished, Of: len(mine), Tensors: len(m.Tensors),
+			SourceBytes: int64(m.Source.Size), OutputBytes: int64(m.Output.Size)})
+		progress.advance(d.shards[i].size())
+	}
+	var todo []int
+	for _, i := range mine {
+		if done[i] == nil {
+			todo = append(todo, i)
+			continue
+		}
+		r.Unchanged++
+		report(i, Unchanged)
+	}
+	if len(todo) > 0 {
+		if err := d.reopen(); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range todo {
+		s := d.shards[i]
+		if d.loose && !d.opts.Force {
+			if _, err := os.Lstat(s.out); err == nil && !isQINSFile(s.out) {
+				return nil, &ExistsError{s.out} // it is not what an earlier run left
+			}
+		}
+		if err := d.makeFolders(s.outName); err != nil {
+			return nil, err
+		}
+		opts := d.opts
+		opts.Events = progress.of(s.size())
+		m, err := s.convert(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		done[i] = m
+		r.Converted++
+		report(i, Converted)
+	}
+	return r, d.end(ctx, r, done)
+}
+
+// makeFolders makes the folders for an output and its record.
+func (d *dirConversion) makeFolders(outName string) error {
+	folder := path.Dir(outName)
+	if err := makeFolder(d.out, folder); err != nil || d.loose {
+		return err
+	}
+	return makeFolder(d.out, path.Join(stateFolder, recordsFolder, folder))
+}
+
+// recall finds out which shards an earlier run finished.
+func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) error {
+	whole, err := d.manifest()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(d.opts.Jobs)
+	for _, i := range mine {
+		s := d.shards[i]
+		m := whole[s.outName]
+		group.Go(func() error {
+			if m == nil {
+				var err error
+				if m, err = s.recorded(); m == nil || err != nil {
+					return err
+				}
+			}
+			ok, err := s.finished(ctx, m, false)
+			if ok {
+				done[i] = m
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// manifest returns what the folder's manifest says of each output, nothing where
+// there is none, or none that can be believed.
+func (d *dirConversion) manifest() (map[string]*Manifest, error) {
+	if d.loose {
+		return nil, nil
+	}
+	whole, err := ReadDirManifest(filepath.Join(d.out, DirManifestName))
+	var bad *format.Error
+	switch {
+	case errors.As(err, &bad):
+		d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	files := make(map[string]*Manifest, len(whole.Files))
+	for i := range whole.Files {
+		files[whole.Files[i].Output.Name] = whole.file(i)
+	}
+	return files, nil
+}
+
+// reopen makes a folder that was finished one that is not: it has no manifest,
+// but what that says of each file. Outputs that it names and that are no longer
+// made are removed.
+func (d *dirConversion) reopen() error {
+	if d.loose {
+		return nil
+	}
+	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	whole := filepath.Join(d.out, DirManifestName)
+	if _, err := os.Lstat(whole); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	files, err := d.manifest()
+	if err != nil {
+		return err
+	}
+	made := map[string]bool{}
+	for _, s := range d.shards {
+		made[s.outName] = true
+		m := files[s.outName]
+		if m == nil {
+			continue
+		}
+		if err := d.makeFolders(s.outName); err != nil {
+			return err
+		}
+		text, err := m.seal()
+		if err != nil {
+			return err
+		}
+		if err := writeFile(s.record, text); err != nil {
+			return err
+		}
+	}
+	for name := range files {
+		if !made[name] {
+			if err := os.Remove(filepath.Join(d.out, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	if err := os.Remove(whole); err != nil {
+		return err
+	}
+	return syncDir(d.out)
+}
+
+// end writes what belongs to the whole model, once every file is there.
+func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest) error {
+	if d.loose {
+		return nil
+	}
+	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	whole, err := d.manifest()
+	if err != nil {
+		return err
+	}
+	for i, s := range d.shards {
+		if done[i] != nil {
+			continue
+		}
+		m := whole[s.outName]
+		if m == nil {
+			if m, err = s.recorded(); err != nil {
+				return err
+			}
+		}
+		if m != nil {
+			ok, err := s.finished(ctx, m, true)
+			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
+				return err
+			}
+			if ok {
+				done[i] = m
+				continue
+			}
+		}
+		r.Missing = append(r.Missing, s.outName)
+	}
+	if len(r.Missing) > 0 {
+		return nil
+	}
+	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards)), SideFiles: []SideFile{}}
+	for i, f := range done {
+		m.Files[i] = f.ManifestFile
+	}
+	if m.SideFiles, err = d.sideFiles(ctx); err != nil {
+		return err
+	}
+	m.Totals = m.total()
+	text, err := m.seal()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(d.out, DirManifestName), text); err != nil {
+		return err
+	}
+	if d.opts.Finish {
+		r.sourceSize, r.outputSize = int64(m.SourceSize()), int64(m.OutputSize())
+	}
+	r.Manifest = m
+	return d.clear()
+}
+
+// clear removes what only an unfinished conversion needs.
+func (d *dirConversion) clear() error {
+	return os.RemoveAll(filepath.Join(d.out, stateFolder, recordsFolder))
+}
+
+// sideFiles carries over what holds no weights, sorted by name.
+func (d *dirConversion) sideFiles(ctx context.Context) ([]SideFile, error) {
+	list := []SideFile{}
+	for _, f := range d.m.side {
+		name, text, err := d.sideFile(f.name)
+		if err != nil {
+			return nil, err
+		}
+		if name == "" {
+			continue
+		}
+		if folder := path.Dir(name); folder != "." {
+			if err := makeFolder(d.out, folder); err != nil {
+				return nil, err
+			}
+		}
+		side, err := carry(ctx, filepath.Join(d.out, filepath.FromSlash(name)), d.m.path(f.name), text)
+		if err != nil {
+			return nil, err
+		}
+		side.Name = name
+		list = append(list, side)
+	}
+	slices.SortFunc(list, func(a, b SideFile) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// carry publishes a copy of a file at out, or the text where there is one.
+func carry(ctx context.Context, out, in string, text []byte) (SideFile, error) {
+	if text != nil {
+		return copyFile(ctx, out, bytes.NewReader(text), int64(len(text)), in)
+	}
+	file, err := openFile(in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	defer file.Close()
+	side, err := copyFile(ctx, out, file, file.info.Size(), in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	info, err := os.Stat(in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	return side, file.same(info)
+}
+
+// sideFile returns the name of a side file in the output, empty where it has no
+// place there, and what it holds, where that is not what it was.
+func (d *dirConversion) sideFile(name string) (out string, text []byte, err error) {
+	for _, s := range d.m.sets {
+		for _, x := range s.indices {
+			if x.Name == d.m.path(name) {
+				text, err := x.Rename(outputName).Marshal()
+				return strings.TrimSuffix(name, indexSuffix) + qinsIndex, text, err
+			}
+		}
+		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization {
+			if text, err = os.ReadFile(d.m.path(name)); err != nil {
+				return "", nil, err
+			}
+			text, err = addQuantization(text, quantizationConfig{quantMethod, qins.Version, string(d.opts.Layout), d.opts.Codec})
+			return name, text, inFile(err, d.m.path(name))
+		}
+	}
+	if strings.HasSuffix(name, indexSuffix) {
+		return "", nil, nil // of weights that were not chosen
+	}
+	return name, nil, nil
+}
+
+// writeFile publishes a file with the given bytes, unless it is there already.
+func writeFile(path string, text []byte) error {
+	_, err := copyFile(context.Background(), path, bytes.NewReader(text), int64(len(text)), path)
+	return err
+}
+
+// copyFile publishes a copy of what from holds, unless it is there already.
+// Errors give what is read that name.
+func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, name string) (SideFile, error) {
+	sum, err := hashFile(ctx, from, size, name)
+	if err != nil {
+		return SideFile{}, err
+	}
+	copied := SideFile{Size: uint64(size), SHA256: sum}
+	if same, err := holds(ctx, path, copied); same || err != nil {
+		return copied, err
+	}
+	o, err := create(path, true)
+	if err != nil {
+		return SideFile{}, err
+	}
+	defer o.discard()
+	if _, err := io.Copy(io.NewOffsetWriter(o, 0), io.NewSectionReader(from, 0, size)); err != nil {
+		return SideFile{}, err
+	}
+	if err := o.Sync(); err != nil {
+		return SideFile{}, err
+	}
+	return copied, publish(o)
+}
+
+// holds reports whether there is a file at path with that size and sum.
+func holds(ctx context.Context, path string, want SideFile) (bool, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || uint64(info.Size()) != want.Size) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sum, err := hashFile(ctx, f, info.Size(), path)
+	var bad *format.Error
+	if errors.As(err, &bad) {
+		return false, nil // it has become shorter
+	}
+	return err == nil && sum == want.SHA256, err
+}

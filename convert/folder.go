@@ -1,0 +1,199 @@
+package convert
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/qinsconv/qinsconv/format"
+)
+
+// A folderFile is a file below a folder.
+type folderFile struct {
+	name string // slash-separated, below the folder
+	size int64
+}
+
+// A folderWalk lists what is below a folder. Links to files are followed
+// wherever they lead, as the snapshots of a hub cache have them; links to
+// folders only inside of the folder.
+type folderWalk struct {
+	root, real string // real is root without links
+	files      []folderFile
+	// enter says whether to look into a folder; nil is always.
+	enter func(name string) (bool, error)
+}
+
+// listFolder lists the files below a folder, sorted by name within each of its
+// folders. What version control and download tools keep there is left out.
+func listFolder(root string) ([]folderFile, error) {
+	w := &folderWalk{root: root}
+	if err := w.run(); err != nil {
+		return nil, err
+	}
+	return w.files, nil
+}
+
+func (w *folderWalk) run() error {
+	var err error
+	if w.real, err = filepath.EvalSymlinks(w.root); err != nil {
+		return err
+	}
+	if w.real, err = filepath.Abs(w.real); err != nil {
+		return err
+	}
+	return w.walk(".", []string{w.real})
+}
+
+// ignored reports whether a folder holds nothing of a model.
+func ignored(name string) bool {
+	switch path.Base(name) {
+	case ".git", ".cache", stateFolder:
+		return true
+	}
+	return false
+}
+
+// walk lists one folder. open are the folders that lead to it, without links.
+func (w *folderWalk) walk(folder string, open []string) error {
+	entries, err := os.ReadDir(w.path(folder))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := path.Join(folder, e.Name())
+		full := w.path(name)
+		if !utf8.ValidString(name) {
+			return &format.Error{File: full, Problem: "the name is not UTF-8, which a manifest could not hold"}
+		}
+		info, err := os.Stat(full)
+		if err != nil {
+			if to, linkErr := os.Readlink(full); linkErr == nil {
+				return &format.Error{File: full, Problem: "the link leads to no file", Found: format.Quote(to), Err: err}
+			}
+			return err
+		}
+		switch {
+		case info.Mode().IsRegular():
+			w.files = append(w.files, folderFile{name, info.Size()})
+		case !info.IsDir():
+			return &format.Error{File: full, Problem: "this is neither a file nor a folder", Found: info.Mode().Type().String()}
+		case ignored(name):
+		default:
+			if err := w.folder(name, e, open); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *folderWalk) folder(name string, e fs.DirEntry, open []string) error {
+	if w.enter != nil {
+		if ok, err := w.enter(name); !ok || err != nil {
+			return err
+		}
+	}
+	real := filepath.Join(open[len(open)-1], e.Name())
+	if e.Type()&fs.ModeSymlink != 0 {
+		var err error
+		if real, err = filepath.EvalSymlinks(w.path(name)); err != nil {
+			return err
+		}
+		if real, err = filepath.Abs(real); err != nil {
+			return err
+		}
+		if !within(real, w.real) {
+			return &format.Error{File: w.path(name), Problem: "the link leads to a folder outside", Found: format.Quote(real), Expected: "a folder below " + format.Quote(w.real)}
+		}
+		if slices.Contains(open, real) {
+			return &format.Error{File: w.path(name), Problem: "the link leads to a folder that it is in", Found: format.Quote(real)}
+		}
+	}
+	return w.walk(name, append(slices.Clip(open), real))
+}
+
+func (w *folderWalk) path(name string) string { return filepath.Join(w.root, filepath.FromSlash(name)) }
+
+// within reports whether a clean path is that of a folder or of something
+// below it.
+func within(path, folder string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// resolve returns a path without links, of which the end need not exist.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	for head, tail := path, ""; ; {
+		real, err := filepath.EvalSymlinks(head)
+		if err == nil {
+			return filepath.Join(real, tail), nil
+		}
+		if parent := filepath.Dir(head); !os.IsNotExist(err) || parent == head {
+			return "", err
+		} else {
+			head, tail = parent, filepath.Join(filepath.Base(head), tail)
+		}
+	}
+}
+
+// separateFolders returns an error where one folder is inside the other, or
+// both are one.
+func separateFolders(in, out string) error {
+	from, err := resolve(in)
+	if err != nil {
+		return err
+	}
+	to, err := resolve(out)
+	if err != nil {
+		return err
+	}
+	switch {
+	case from == to:
+		return fmt.Errorf("%s: the output is the input", out)
+	case within(to, from):
+		return fmt.Errorf("%s: the output is inside the input %s", out, in)
+	case within(from, to):
+		return fmt.Errorf("%s: the input %s is inside the output", out, in)
+	}
+	return nil
+}
+
+// isLocal reports whether a slash-separated name from a file leads to a place
+// below the folder that it is looked up in, whatever the system.
+func isLocal(name string) bool {
+	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) && !strings.ContainsAny(name, "\\:\x00")
+}
+
+// makeFolder makes the folder name below root, and those that lead to it. What
+// stands in its way, a link included, is an error.
+func makeFolder(root, name string) error {
+	full := root
+	for part := range strings.SplitSeq(name, "/") {
+		full = filepath.Join(full, part)
+		info, err := os.Lstat(full)
+		if os.IsNotExist(err) {
+			if err = os.Mkdir(full, 0o777); os.IsExist(err) {
+				info, err = os.Lstat(full)
+			} else if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s: is in the way of a folder", full)
+		}
+	}
+	return nil
+}

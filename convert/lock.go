@@ -1,0 +1,85 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// stateFolder is where an unfinished conversion of a folder keeps, in the
+// output, what its parts have come to.
+const stateFolder = ".qinsconv"
+
+// A folderLock is held while a folder is written to.
+type folderLock struct {
+	file *os.File
+	path string
+}
+
+// lockFolder locks an output folder against other runs: alone, or together with
+// those that convert other parts of the same input.
+func lockFolder(folder string, shared bool) (*folderLock, error) {
+	l, err := lockState(folder, "lock", lockMode{shared: shared})
+	if err != nil {
+		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
+	}
+	return l, nil
+}
+
+// A lockMode says how to take a lock.
+type lockMode struct{ shared, wait bool }
+
+// lockState locks a file of the folder's state.
+func lockState(folder, name string, mode lockMode) (*folderLock, error) {
+	l := &folderLock{path: filepath.Join(folder, stateFolder, name)}
+	for {
+		if err := makeFolder(folder, stateFolder); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o666)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another run ended just now and removed the folder
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := lockFile(f, mode); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if same, err := stillThere(f, l.path); err != nil || !same {
+			f.Close()
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l.file = f
+		return l, nil
+	}
+}
+
+// stillThere reports whether an open file has its name yet.
+func stillThere(f *os.File, path string) (bool, error) {
+	mine, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(mine, there), err
+}
+
+// release gives the lock up and removes what it needed, where nobody else
+// holds it.
+func (l *folderLock) release() {
+	if lockFile(l.file, lockMode{}) == nil {
+		os.Remove(l.path)
+		os.Remove(filepath.Dir(l.path)) // if it is empty
+	}
+	l.file.Close()
+}

@@ -1,0 +1,356 @@
+package convert
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+)
+
+// Endings of the names of files that have a part in a model.
+const (
+	safetensorsExt = ".safetensors"
+	ggufExt        = ".gguf"
+	qinsExt        = ".qins"
+	indexSuffix    = ".safetensors.index.json"
+	qinsIndex      = ".qins.index.json"
+	configName     = "config.json"
+)
+
+// DirManifestName is the name of the manifest of a converted folder.
+const DirManifestName = "qins-manifest.json"
+
+// A model is a folder with weights and what belongs to them.
+type model struct {
+	root string
+	sets []*weightSet
+	side []folderFile // what is carried over, indices and configurations included
+	left []folderFile // weights that were not chosen
+}
+
+// A weightSet are the files of one folder that hold the tensors of one model.
+type weightSet struct {
+	folder  string       // slash-separated, below the root
+	files   []folderFile // sorted
+	indices []*safetensors.Index
+	config  modelConfig
+	gguf    bool
+}
+
+// numbered matches the names of files that are one of several.
+var numbered = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})$`)
+
+// part returns what a file's name says of its place among several: what is
+// before the number, the number, from 1, and how many there are. ok is false
+// where it is one by itself.
+func part(name string) (of string, number, count int, ok bool) {
+	m := numbered.FindStringSubmatch(strings.TrimSuffix(name, path.Ext(name)))
+	if m == nil {
+		return "", 0, 0, false
+	}
+	number, _ = strconv.Atoi(m[2])
+	count, _ = strconv.Atoi(m[3])
+	return m[1], number, count, true
+}
+
+// isWeights reports whether the name is that of a file that can be converted.
+func isWeights(name string) bool {
+	ext := path.Ext(name)
+	return ext == safetensorsExt || ext == ggufExt
+}
+
+// outputName is the name of the .qins file made of a file of weights.
+func outputName(name string) string { return strings.TrimSuffix(name, path.Ext(name)) + qinsExt }
+
+// readModel lists the files of a model in a folder and finds out which belong
+// together. The patterns choose among the weights; all are taken where there is
+// no pattern.
+func readModel(root string, patterns []string) (*model, error) {
+	files, err := listFolder(root)
+	if err != nil {
+		return nil, err
+	}
+	m := &model{root: root}
+	var weights []folderFile
+	for _, f := range files {
+		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
+			if isWeights(folder) || strings.HasSuffix(folder, indexSuffix) {
+				return nil, &format.Error{File: m.path(folder), Problem: "this is a folder, expected a file"}
+			}
+		}
+		switch base := path.Base(f.name); {
+		case isWeights(f.name):
+			chosen, err := matches(base, patterns)
+			if err != nil {
+				return nil, err
+			}
+			if chosen {
+				weights = append(weights, f)
+			} else {
+				m.left = append(m.left, f)
+			}
+		case base == DirManifestName || strings.HasSuffix(base, qinsIndex) || path.Ext(base) == qinsExt:
+			return nil, &format.Error{File: m.path(f.name), Problem: "the folder holds a converted model already", Hint: "qinsconv decode turns it back"}
+		default:
+			m.side = append(m.side, f)
+		}
+	}
+	if len(weights) == 0 {
+		hint := ""
+		if len(m.left) > 0 {
+			hint = "--weights chooses none of " + m.left[0].name
+		}
+		return nil, &format.Error{File: root, Problem: "there are no weights", Expected: "a folder with .safetensors or .gguf files", Hint: hint}
+	}
+	if err := m.group(weights); err != nil {
+		return nil, err
+	}
+	return m, m.checkOutputs()
+}
+
+// matches reports whether one of the patterns matches a file's name.
+func matches(base string, patterns []string) (bool, error) {
+	for _, p := range patterns {
+		ok, err := path.Match(p, base)
+		if err != nil {
+			return false, &OptionError{fmt.Errorf("--weights %s: %w", format.Quote(p), err)}
+		}
+		if ok {
+			return true, nil
+		}
+	}
+	return len(patterns) == 0, nil
+}
+
+func (m *model) path(name string) string { return filepath.Join(m.root, filepath.FromSlash(name)) }
+
+// group makes sets of the weights: of safetensors files all of a folder, and
+// those of other folders that its index names; of GGUF files those that were
+// split from one.
+func (m *model) group(weights []folderFile) error {
+	files := make(map[string]folderFile, len(weights))
+	for _, f := range weights {
+		files[f.name] = f
+	}
+	taken := map[string]*weightSet{}
+	sets := map[string]*weightSet{}
+	set := func(folder, key string) *weightSet {
+		if sets[key] == nil {
+			sets[key] = &weightSet{folder: folder, gguf: key != folder}
+			m.sets = append(m.sets, sets[key])
+		}
+		return sets[key]
+	}
+	for _, f := range m.side {
+		if !strings.HasSuffix(f.name, indexSuffix) {
+			continue
+		}
+		x, err := safetensors.ReadIndex(m.path(f.name))
+		if err != nil {
+			return err
+		}
+		if err := m.index(x, path.Dir(f.name), files, taken, set); err != nil {
+			return err
+		}
+	}
+	for _, f := range weights {
+		folder := path.Dir(f.name)
+		key := folder
+		if path.Ext(f.name) == ggufExt {
+			key = strings.TrimSuffix(f.name, ggufExt)
+			if of, _, count, ok := part(f.name); ok {
+				key = fmt.Sprintf("%s of %d", of, count)
+			}
+			key += ggufExt
+		} else if s := taken[f.name]; s != nil {
+			s.files = append(s.files, f)
+			continue
+		}
+		s := set(folder, key)
+		s.files = append(s.files, f)
+	}
+	for _, s := range m.sets {
+		if err := m.checkSet(s); err != nil {
+			return err
+		}
+	}
+	return m.readConfigs()
+}
+
+// index adds an index to the set of its folder, and to that the files that the
+// index names.
+func (m *model) index(x *safetensors.Index, folder string, files map[string]folderFile, taken map[string]*weightSet, set func(folder, key string) *weightSet) error {
+	var missing, unchosen []string
+	for _, name := range x.Files() {
+		full := path.Join(folder, name)
+		if _, ok := files[full]; ok {
+			continue
+		}
+		if slices.ContainsFunc(m.left, func(f folderFile) bool { return f.name == full }) {
+			unchosen = append(unchosen, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return &format.Error{File: x.Name, Problem: "a file that the index names is missing", Found: "no " + strings.Join(missing, ", "),
+			Expected: fmt.Sprintf("%d files", len(x.Files())), Hint: "is the download complete?"}
+	case len(unchosen) == len(x.Files()) && len(unchosen) > 0:
+		return nil // an index of weights that were not chosen
+	case len(unchosen) > 0:
+		return &format.Error{File: x.Name, Problem: "--weights chooses only some of the files that the index names", Found: "not " + strings.Join(unchosen, ", ")}
+	}
+	s := set(folder, folder)
+	s.indices = append(s.indices, x)
+	for _, name := range x.Files() {
+		full := path.Join(folder, name)
+		if other := taken[full]; other != nil && other != s {
+			return &format.Error{File: x.Name, Problem: "the index of another folder names this file too", Found: format.Quote(full)}
+		}
+		taken[full] = s
+	}
+	return nil
+}
+
+// checkSet checks that the files are there and belong together.
+func (m *model) checkSet(s *weightSet) error {
+	slices.SortFunc(s.files, func(a, b folderFile) int { return strings.Compare(a.name, b.name) })
+	consolidated, other := "", ""
+	for _, f := range s.files {
+		if base := path.Base(f.name); strings.HasPrefix(base, "consolidated") {
+			consolidated = base
+		} else {
+			other = base
+		}
+	}
+	if consolidated != "" && other != "" {
+		return &format.Error{File: m.path(s.folder), Problem: "the folder holds the same model twice, it seems",
+			Found: consolidated + " beside " + other, Hint: fmt.Sprintf("choose with --weights 'consolidated*' or --weights '%s'", globOf(other))}
+	}
+	if len(s.indices) > 0 {
+		return nil // it says which files there are
+	}
+	type kind struct {
+		of    string
+		count int
+	}
+	found := map[kind]int{} // of those whose names differ in the number only
+	for _, f := range s.files {
+		if of, _, count, ok := part(f.name); ok {
+			found[kind{of, count}]++
+		}
+	}
+	for _, f := range s.files {
+		of, number, count, ok := part(f.name)
+		n := found[kind{of, count}]
+		if !ok || n == count && 1 <= number && number <= count {
+			continue
+		}
+		for i := 1; i <= count; i++ {
+			if name := fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(f.name)); !s.has(name) {
+				return &format.Error{File: m.path(name), Problem: "a file of the model is missing", Found: fmt.Sprintf("%d of %d", n, count),
+					Hint: "is the download complete?"}
+			}
+		}
+		return &format.Error{File: m.path(f.name), Problem: "the file's number is not one of its set", Found: fmt.Sprint(number), Expected: fmt.Sprintf("1 to %d", count)}
+	}
+	return nil
+}
+
+func (s *weightSet) has(name string) bool {
+	return slices.ContainsFunc(s.files, func(f folderFile) bool { return f.name == name })
+}
+
+// globOf is a pattern for the files that a file is one of.
+func globOf(base string) string {
+	if stem, _, _, ok := part(base); ok {
+		return stem + "-*"
+	}
+	return base
+}
+
+// readConfigs reads the configuration beside each set of safetensors files.
+func (m *model) readConfigs() error {
+	for _, s := range m.sets {
+		name := path.Join(s.folder, configName)
+		if s.gguf || !slices.ContainsFunc(m.side, func(f folderFile) bool { return f.name == name }) {
+			continue
+		}
+		text, err := os.ReadFile(m.path(name))
+		if err != nil {
+			return err
+		}
+		if s.config, err = parseConfig(text); err != nil {
+			return inFile(err, m.path(name))
+		}
+	}
+	return nil
+}
+
+// checkOutputs checks that no two files become one.
+func (m *model) checkOutputs() error {
+	from := map[string]string{}
+	for _, s := range m.sets {
+		for _, f := range s.files {
+			out := outputName(f.name)
+			if other, ok := from[out]; ok {
+				return &format.Error{File: m.path(f.name), Problem: "two files would both become " + format.Quote(out), Found: other, Hint: "choose one of them with --weights GLOB"}
+			}
+			from[out] = f.name
+		}
+	}
+	return nil
+}
+
+// isSplit reports whether a file is the first of a split GGUF file.
+func isSplit(name string) bool {
+	_, number, count, ok := part(name)
+	return ok && path.Ext(name) == ggufExt && number == 1 && count > 1
+}
+
+// readSplit finds the files of a split GGUF file, of which first is one.
+func readSplit(first string) (*model, error) {
+	folder, base := filepath.Split(first)
+	if folder == "" {
+		folder = "."
+	}
+	of, _, count, ok := part(base)
+	if !ok || path.Ext(base) != ggufExt {
+		return nil, fmt.Errorf("%s: is neither a folder nor a part of a split GGUF file", first)
+	}
+	var names []string
+	for i := 1; i <= count; i++ {
+		names = append(names, fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, ggufExt))
+	}
+	return readFiles(folder, names)
+}
+
+// readFiles makes a model of files of a folder that belong together and have
+// nothing beside them.
+func readFiles(folder string, names []string) (*model, error) {
+	m := &model{root: folder}
+	s := &weightSet{folder: ".", gguf: path.Ext(names[0]) == ggufExt}
+	for _, name := range names {
+		info, err := os.Stat(m.path(name))
+		if err != nil {
+			if os.IsNotExist(err) {
+				return nil, &format.Error{File: m.path(name), Problem: "a file of the model is missing", Hint: "is the download complete?"}
+			}
+			return nil, err
+		}
+		s.files = append(s.files, folderFile{name, info.Size()})
+	}
+	m.sets = []*weightSet{s}
+	if err := m.checkSet(s); err != nil {
+		return nil, err
+	}
+	return m, m.checkOutputs()
+}

@@ -1,0 +1,302 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
+)
+
+// folder checks a converted model directory, or all that are below a folder,
+// and loose files there. against is the folder with their sources, in the same
+// places; empty where they are not compared.
+func (v *verification) folder(ctx context.Context, root, against string) error {
+	w := &folderWalk{root: root}
+	if err := w.run(); err != nil {
+		return v.findError(err)
+	}
+	for _, f := range w.files {
+		if path.Ext(f.name) == qinsExt {
+			v.total += f.size
+		}
+	}
+	models := map[string][]folderFile{} // the files of each folder with a manifest
+	for _, f := range w.files {
+		if path.Base(f.name) == DirManifestName {
+			models[path.Dir(f.name)] = nil
+		}
+	}
+	var loose []folderFile
+	for _, f := range w.files {
+		folder := path.Dir(f.name)
+		for folder != "." && !has(models, folder) {
+			folder = path.Dir(folder)
+		}
+		if has(models, folder) {
+			models[folder] = append(models[folder], f)
+		} else if path.Ext(f.name) == qinsExt {
+			loose = append(loose, f)
+		}
+	}
+	if len(models) == 0 && len(loose) == 0 {
+		return &format.Error{File: root, Problem: "there is nothing converted in this folder", Expected: "a " + DirManifestName + " or .qins files"}
+	}
+	if has(models, ".") {
+		v.report.Manifest = filepath.Join(root, DirManifestName)
+	}
+	join := func(folder, name string) string { return filepath.Join(folder, filepath.FromSlash(name)) }
+	var checks []*fileCheck
+	for folder, files := range models {
+		source := ""
+		if against != "" {
+			source = join(against, folder)
+		}
+		list, err := v.model(ctx, join(root, folder), source, folder, files)
+		if err != nil {
+			return err
+		}
+		checks = append(checks, list...)
+	}
+	if _, err := os.Lstat(filepath.Join(root, stateFolder)); err == nil {
+		v.find(Differs, root, "", "a conversion to this folder is under way or was interrupted: run it again")
+	}
+	for _, f := range loose {
+		c := &fileCheck{verification: v, path: join(root, f.name)}
+		if _, err := os.Stat(ManifestPath(c.path)); err == nil {
+			c.manifest = ManifestPath(c.path)
+		}
+		if against != "" {
+			c.against = sourceOf(join(against, f.name))
+		}
+		checks = append(checks, c)
+	}
+	return v.all(ctx, checks)
+}
+
+func has(m map[string][]folderFile, folder string) bool {
+	_, ok := m[folder]
+	return ok
+}
+
+// sourceOf is the path of the source of a .qins file, where it has the same name.
+func sourceOf(path string) string {
+	stem := strings.TrimSuffix(path, qinsExt)
+	if _, err := os.Stat(stem + ggufExt); err == nil {
+		return stem + ggufExt
+	}
+	return stem + safetensorsExt
+}
+
+// all carries out the checks: several small files at once, a large one by all
+// workers.
+func (v *verification) all(ctx context.Context, checks []*fileCheck) error {
+	slices.SortFunc(checks, func(a, b *fileCheck) int { return strings.Compare(a.path, b.path) })
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(min(v.opts.Jobs, max(len(checks), 1)))
+	for _, c := range checks {
+		c.jobs = max(v.opts.Jobs/len(checks), 1)
+		group.Go(func() error {
+			err := c.run(ctx)
+			if errors.Is(err, fs.ErrNotExist) {
+				v.find(Unreadable, c.path, "", "%v", err)
+				return nil
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// model checks what a model directory's manifest says of it, and returns the
+// checks of its .qins files. files are those that are there, named below the
+// folder that verification began with.
+func (v *verification) model(ctx context.Context, root, against, folder string, files []folderFile) ([]*fileCheck, error) {
+	manifest := filepath.Join(root, DirManifestName)
+	m, err := ReadDirManifest(manifest)
+	if err != nil {
+		return nil, v.findError(err)
+	}
+	there := map[string]bool{}
+	for _, f := range files {
+		name := f.name
+		if folder != "." {
+			name = strings.TrimPrefix(name, folder+"/")
+		}
+		there[name] = true
+	}
+	delete(there, DirManifestName)
+	var checks []*fileCheck
+	for i := range m.Files {
+		f := &m.Files[i]
+		if !there[f.Output.Name] {
+			v.find(Unreadable, filepath.Join(root, filepath.FromSlash(f.Output.Name)), "", "the file is missing")
+			continue
+		}
+		delete(there, f.Output.Name)
+		c := &fileCheck{verification: v, path: filepath.Join(root, filepath.FromSlash(f.Output.Name)), manifest: manifest, m: m.file(i), name: f.Output.Name}
+		if against != "" {
+			c.against = filepath.Join(against, filepath.FromSlash(f.Source.Name))
+		}
+		checks = append(checks, c)
+	}
+	for _, f := range m.SideFiles {
+		full := filepath.Join(root, filepath.FromSlash(f.Name))
+		v.count(0)
+		if !there[f.Name] {
+			v.find(Unreadable, full, "", "the file is missing")
+			continue
+		}
+		delete(there, f.Name)
+		same, err := holds(ctx, full, f)
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			v.find(Differs, full, "", "the file is not what the manifest says: %d bytes with SHA-256 %s", f.Size, f.SHA256)
+		}
+		if strings.HasSuffix(f.Name, qinsIndex) {
+			if err := v.index(m, f.Name, full); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for name := range there {
+		v.find(Differs, filepath.Join(root, filepath.FromSlash(name)), "", "the manifest does not list this file")
+	}
+	if against != "" {
+		return checks, v.compareSides(m, root, against)
+	}
+	return checks, nil
+}
+
+// index checks that the tensors are in the files that an index names.
+func (v *verification) index(m *DirManifest, name, full string) error {
+	x, err := safetensors.ReadIndex(full)
+	if err != nil {
+		return v.findError(err)
+	}
+	in := map[string]string{}
+	for i := range m.Files {
+		for _, t := range m.Files[i].Tensors {
+			in[path.Join(path.Dir(name), t.Name)] = m.Files[i].Output.Name
+		}
+	}
+	for _, e := range x.Entries {
+		want := path.Join(path.Dir(name), e.Value)
+		if found := in[path.Join(path.Dir(name), e.Key)]; found != want {
+			v.find(Differs, full, e.Key, "the index says that it is in %s, the manifest in %s", format.Quote(want), format.Quote(found))
+		}
+	}
+	return nil
+}
+
+// compareSides compares the files that hold no weights with those of the source.
+func (v *verification) compareSides(m *DirManifest, root, against string) error {
+	source, err := listFolder(against)
+	if err != nil {
+		return v.findError(err)
+	}
+	carried := map[string]bool{}
+	for _, f := range m.SideFiles {
+		carried[f.Name] = true
+	}
+	for _, f := range source {
+		name := f.name
+		if strings.HasSuffix(name, indexSuffix) {
+			name = strings.TrimSuffix(name, indexSuffix) + qinsIndex
+		}
+		if isWeights(name) {
+			continue
+		}
+		full := filepath.Join(root, filepath.FromSlash(name))
+		if !carried[name] {
+			v.find(Differs, full, "", "the source's %s is not here", f.name)
+			continue
+		}
+		same, err := sameSide(full, filepath.Join(against, filepath.FromSlash(f.name)))
+		if err := v.findError(err); err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			continue // which is found elsewhere
+		}
+		if !same {
+			v.find(Differs, full, "", "the file is not what the source's %s becomes", f.name)
+		}
+	}
+	return nil
+}
+
+// sameSide reports whether a side file is what decoding makes the source's of.
+func sameSide(out, in string) (bool, error) {
+	a, err := openFile(out)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := openFile(in)
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	switch {
+	case strings.HasSuffix(out, qinsIndex):
+		x, err := safetensors.ReadIndex(out)
+		if err != nil {
+			return false, err
+		}
+		y, err := safetensors.ReadIndex(in)
+		if err != nil {
+			return false, err
+		}
+		want, err := y.Rename(outputName).Marshal()
+		if err != nil {
+			return false, err
+		}
+		got, err := x.Marshal()
+		return bytes.Equal(got, want), err
+	case filepath.Base(out) == configName:
+		got, err := os.ReadFile(out)
+		if err != nil {
+			return false, err
+		}
+		want, err := os.ReadFile(in)
+		if err != nil || bytes.Equal(got, want) {
+			return err == nil, err
+		}
+		got, _, err = removeQuantization(got)
+		return bytes.Equal(got, want), inFile(err, out)
+	}
+	return sameContent(a, b)
+}
+
+func sameContent(a, b *reopened) (bool, error) {
+	if a.info.Size() != b.info.Size() {
+		return false, nil
+	}
+	const step = 1 << 20
+	x, y := make([]byte, step), make([]byte, step)
+	for at := int64(0); at < a.info.Size(); at += step {
+		n := min(step, a.info.Size()-at)
+		if _, err := a.ReadAt(x[:n], at); err != nil {
+			return false, err
+		}
+		if _, err := b.ReadAt(y[:n], at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
