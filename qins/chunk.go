@@ -59,7 +59,10 @@ type Packer struct {
 }
 
 // NewPacker returns a Packer.
-func NewPacker() *Packer { return &Packer{kernel: codec.Best()} }
+func NewPacker() *Packer {
+	k := codec.Best()
+	return &Packer{kernel: k, frames: newFrameWriter(k)}
+}
 
 // resize returns a slice of length n, using b again where it is large enough.
 func resize(b []byte, n int) []byte {

@@ -7,8 +7,9 @@ import (
 	"math"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/klauspost/compress/huff0"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/qinsconv/qinsconv/qins/codec"
 )
 
 var le = binary.LittleEndian
@@ -41,10 +42,12 @@ const (
 
 // A frameWriter holds what compressing needs between frames.
 type frameWriter struct {
-	huff huff0.Scratch
+	huff huffman
 	full *zstd.Encoder // for data that may repeat
 	buf  []byte
 }
+
+func newFrameWriter(k *codec.Kernel) frameWriter { return frameWriter{huff: huffman{kernel: k}} }
 
 // appendFrame appends a frame that holds src.
 func (w *frameWriter) appendFrame(dst, src []byte) ([]byte, error) {
@@ -66,34 +69,35 @@ func (w *frameWriter) appendFrame(dst, src []byte) ([]byte, error) {
 }
 
 func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
-	header := func(kind, size int) {
+	header := func(dst []byte, kind, size int) []byte {
 		h := uint32(kind)<<1 | uint32(size)<<3
 		if last {
 			h |= 1
 		}
-		dst = append(dst, byte(h), byte(h>>8), byte(h>>16))
+		return append(dst, byte(h), byte(h>>8), byte(h>>16))
 	}
+	raw := func() []byte { return append(header(dst, blockRaw, len(src)), src...) }
 	if len(src) < blockMin {
-		header(blockRaw, len(src))
-		return append(dst, src...), nil
+		return raw(), nil
 	}
-	w.huff.Reuse = huff0.ReusePolicyNone
-	packed, _, err := huff0.Compress4X(src, &w.huff)
-	switch {
-	case err == nil && len(packed)+blockOverhead < len(src)+blockHeaderSize:
-		header(blockCompressed, literalsHeaderSize+len(packed)+1)
-		h := uint64(literalsCompressed | literals4Streams18<<2 | len(src)<<4 | len(packed)<<22)
-		dst = append(dst, byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
-		dst = append(dst, packed...)
-		return append(dst, 0), nil
-	case errors.Is(err, huff0.ErrUseRLE):
-		header(blockRLE, len(src))
-		return append(dst, src[0]), nil
-	case err == nil, errors.Is(err, huff0.ErrIncompressible):
-		header(blockRaw, len(src))
-		return append(dst, src...), nil
+	hist := histogramOf(src)
+	if hist.distinct() == 1 {
+		return append(header(dst, blockRLE, len(src)), src[0]), nil
 	}
-	return nil, fmt.Errorf("compressing a block of %d bytes: %w", len(src), err)
+	// Both headers are written once the size is known.
+	const headers = blockHeaderSize + literalsHeaderSize
+	out, smaller, err := w.huff.append(append(dst, make([]byte, headers)...), src, hist)
+	if err != nil {
+		return nil, fmt.Errorf("compressing a block of %d bytes: %w", len(src), err)
+	}
+	packed := len(out) - len(dst) - headers
+	if !smaller || packed+blockOverhead >= len(src)+blockHeaderSize {
+		return raw(), nil
+	}
+	h := uint64(literalsCompressed | literals4Streams18<<2 | len(src)<<4 | packed<<22)
+	literals := append(header(out[:len(dst)], blockCompressed, literalsHeaderSize+packed+1),
+		byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
+	return append(literals[:len(out)], 0), nil
 }
 
 // appendSmallest appends a frame made by the library's own compressor where
@@ -129,25 +133,18 @@ func (w *frameWriter) estimate(src []byte) int64 {
 }
 
 func (w *frameWriter) estimateBlock(src []byte) int64 {
-	var count [256]uint32
-	for _, b := range src {
-		count[b]++
-	}
-	distinct := 0
-	for _, c := range count {
-		if c > 0 {
-			distinct++
-		}
-	}
+	hist := histogramOf(src)
+	distinct := hist.distinct()
 	if distinct == 1 {
 		return blockHeaderSize + 1
 	}
 	raw := int64(blockHeaderSize + len(src))
-	if w.huff.BuildCTable(&count) != nil {
+	count := (*[256]uint32)(hist)
+	if w.huff.tree.BuildCTable(count) != nil {
 		return raw
 	}
 	// A table of code lengths takes about half a byte a symbol.
-	return min(raw, int64(blockOverhead+w.huff.EstimateSize(&count)+distinct/2))
+	return min(raw, int64(blockOverhead+w.huff.tree.EstimateSize(count)+distinct/2))
 }
 
 // A frameReader decodes frames.

@@ -44,7 +44,7 @@ func BenchmarkCodePlane(b *testing.B) {
 		name   string
 		append func(dst, src []byte) []byte
 	}
-	var w frameWriter
+	w := newFrameWriter(codec.Best())
 	methods := []method{{"frame", func(dst, src []byte) []byte {
 		dst, err := w.appendFrame(dst, src)
 		if err != nil {

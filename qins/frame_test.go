@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/qinsconv/qinsconv/qins/codec"
 )
 
 // contents are of every kind that frames treat differently.
@@ -46,7 +48,7 @@ func TestFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stock.Close()
-	var w frameWriter
+	w := newFrameWriter(codec.Best())
 	var r frameReader
 	for name, src := range contents() {
 		for kind, write := range map[string]func(dst, src []byte) ([]byte, error){"huffman": w.appendFrame, "smallest": w.appendSmallest} {
@@ -85,7 +87,7 @@ func TestFrames(t *testing.T) {
 
 // TestEstimate holds the prediction of a frame's size to 1 % or a few bytes.
 func TestEstimate(t *testing.T) {
-	var w frameWriter
+	w := newFrameWriter(codec.Best())
 	for name, src := range contents() {
 		frame, err := w.appendFrame(nil, src)
 		if err != nil {
@@ -115,7 +117,7 @@ func TestSums(t *testing.T) {
 // FuzzFrame writes and reads bytes as a frame, and reads them as if they were
 // one.
 func FuzzFrame(f *testing.F) {
-	var w frameWriter
+	w := newFrameWriter(codec.Best())
 	for _, src := range contents() {
 		src = src[:min(len(src), 2000)]
 		frame, err := w.appendFrame(nil, src)
@@ -126,7 +128,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(frame, uint16(len(src)))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, n uint16) {
-		var w frameWriter
+		w := newFrameWriter(codec.Best())
 		var r frameReader
 		if len(data) == 0 {
 			return // no chunk is empty

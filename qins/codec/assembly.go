@@ -98,6 +98,18 @@ func planesWith(size int, loop func(dst, src *byte, n, stride, rotate int), bloc
 	}
 }
 
+// prefixWith is for loops that take symbols from the end of src to its start.
+func prefixWith(loop func(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int, block int) func(dst, src []byte, p *PrefixCode, w *bitWriter) int {
+	return func(dst, src []byte, p *PrefixCode, w *bitWriter) int {
+		n := len(src) &^ (block - 1)
+		at := prefix(dst, src[n:], p, w)
+		if n > 0 {
+			at += loop(&dst[at], &src[0], n, p, w)
+		}
+		return at
+	}
+}
+
 func count(rotate bool) int {
 	if rotate {
 		return 1

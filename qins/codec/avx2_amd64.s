@@ -773,3 +773,67 @@ loop:
 	JNZ loop
 	VZEROUPPER
 	RET
+
+// func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+//
+// It is the loop of prefix. There are no vectors in it: what it needs are shifts
+// that take a count from any register, of which only the lowest six bits matter.
+TEXT ·avx2Prefix(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ p+24(FP), BX
+	LEAQ PrefixCode_top(BX), BX
+	MOVQ w+32(FP), DX
+	MOVQ bitWriter_bits(DX), AX
+	MOVQ bitWriter_count(DX), R13
+	MOVQ R13, R14
+	NEGQ R14
+	SHLXQ R14, AX, AX
+
+loop:
+	MOVL -4(SI)(CX*1), R8
+	MOVBLZX R8, R11
+	MOVL R8, R10
+	SHRL $8, R10
+	MOVBLZX R10, R10
+	MOVL R8, R9
+	SHRL $16, R9
+	MOVBLZX R9, R9
+	SHRL $24, R8
+	MOVQ (BX)(R8*8), R8
+	MOVQ (BX)(R9*8), R9
+	MOVQ (BX)(R10*8), R10
+	MOVQ (BX)(R11*8), R11
+	LEAQ (R10)(R11*1), R12    // the length of the last two
+	LEAQ (R8)(R9*1), R14
+	ADDQ R12, R14             // of all four
+	SHRXQ R9, R8, R8
+	ORQ R9, R8
+	SHRXQ R11, R10, R10
+	ORQ R11, R10
+	SHRXQ R12, R8, R8
+	ORQ R10, R8
+	SHRXQ R14, AX, AX
+	ORQ R8, AX
+	ANDL $63, R14
+	ADDQ R14, R13
+	MOVQ R13, R14
+	NEGQ R14
+	SHRXQ R14, AX, R14
+	MOVQ R14, (DI)
+	MOVQ R13, R14
+	SHRQ $3, R14
+	ADDQ R14, DI
+	ANDL $7, R13
+	SUBQ $4, CX
+	JNZ loop
+	MOVQ R13, R14
+	NEGQ R14
+	SHRXQ R14, AX, AX
+	BZHIQ R13, AX, AX
+	MOVQ AX, bitWriter_bits(DX)
+	MOVQ R13, bitWriter_count(DX)
+	SUBQ dst+0(FP), DI
+	MOVQ DI, ret+40(FP)
+	RET

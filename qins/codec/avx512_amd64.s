@@ -719,3 +719,112 @@ loop:
 	JNZ loop
 	VZEROUPPER
 	RET
+
+// JOIN brings the entries of 32 symbols in z, as words, to their codes joined by
+// fours, the last symbol's lowest, and the bits that they take in the lower half
+// of n.
+#define JOIN(z, n, t, u) \
+	VPANDD Z14, z, n       \
+	VPSRLW $4, z, z        \
+	VPSRLD $16, n, t       \
+	VPANDD Z13, z, u       \
+	VPSRLD $16, z, z       \
+	VPSLLVD t, u, u        \
+	VPORD u, z, z          \
+	VPMADDWD Z12, n, n     \
+	VPSRLQ $32, n, t       \
+	VPANDQ Z11, z, u       \
+	VPSRLQ $32, z, z       \
+	VPSLLVQ t, u, u        \
+	VPORQ u, z, z          \
+	VPADDD t, n, n
+
+// PUT adds four joined codes to the R9 bits in R8, which it brings below eight.
+#define PUT(i) \
+	MOVQ (i*8)(SP), R10     \
+	MOVL (128+i*8)(SP), R11 \
+	SHLXQ R9, R10, R10      \
+	ORQ R10, R8             \
+	ADDQ R11, R9            \
+	MOVQ R8, (DI)           \
+	MOVQ R9, R10            \
+	MOVQ R9, R11            \
+	SHRQ $3, R10            \
+	ANDQ $0x38, R11         \
+	ADDQ R10, DI            \
+	SHRXQ R11, R8, R8       \
+	ANDQ $7, R9
+
+DATA prefixLanes<>+0(SB)/8, $0x000f000f0000ffff // lengths in words, lower halves of dwords
+DATA prefixLanes<>+8(SB)/8, $0x00000000ffffffff // and of qwords
+DATA prefixLanes<>+16(SB)/4, $0x00010001
+GLOBL prefixLanes<>(SB), RODATA|NOPTR, $20
+
+// func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+TEXT ·avx512Prefix(SB), 0, $512-48
+	NO_LOCAL_POINTERS
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ p+24(FP), BX
+	LEAQ PrefixCode_words(BX), BX
+	MOVQ w+32(FP), DX
+	XORQ AX, AX
+
+split:
+	VMOVDQU64 (BX)(AX*2), Z0
+	VPMOVWB Z0, 0(SP)(AX*1)
+	VPSRLW $8, Z0, Z1
+	VPMOVWB Z1, 256(SP)(AX*1)
+	ADDQ $32, AX
+	CMPQ AX, $256
+	JNE split
+	LOADTABLE(0, Z16, Z17, Z18, Z19)
+	LOADTABLE(256, Z20, Z21, Z22, Z23)
+	VMOVDQU64 qwordOrder<>(SB), Z15
+	VPBROADCASTD prefixLanes<>+4(SB), Z14
+	VPBROADCASTD prefixLanes<>+0(SB), Z13
+	VPBROADCASTD prefixLanes<>+16(SB), Z12
+	VPBROADCASTQ prefixLanes<>+8(SB), Z11
+	MOVQ bitWriter_bits(DX), R8
+	MOVQ bitWriter_count(DX), R9
+	ADDQ CX, SI
+
+loop:
+	SUBQ $64, SI
+	VPERMQ (SI), Z15, Z0
+	VPMOVB2M Z0, K7
+	LOOKUP(Z16, Z17, Z18, Z19, Z1, Z5)
+	LOOKUP(Z20, Z21, Z22, Z23, Z2, Z6)
+	VPUNPCKLBW Z2, Z1, Z5
+	VPUNPCKHBW Z2, Z1, Z6
+	JOIN(Z5, Z1, Z2, Z3)
+	JOIN(Z6, Z7, Z8, Z9)
+	VMOVDQU64 Z5, 0(SP)
+	VMOVDQU64 Z6, 64(SP)
+	VMOVDQU64 Z1, 128(SP)
+	VMOVDQU64 Z7, 192(SP)
+	PUT(15)
+	PUT(14)
+	PUT(13)
+	PUT(12)
+	PUT(11)
+	PUT(10)
+	PUT(9)
+	PUT(8)
+	PUT(7)
+	PUT(6)
+	PUT(5)
+	PUT(4)
+	PUT(3)
+	PUT(2)
+	PUT(1)
+	PUT(0)
+	SUBQ $64, CX
+	JNZ loop
+	MOVQ R8, bitWriter_bits(DX)
+	MOVQ R9, bitWriter_count(DX)
+	SUBQ dst+0(FP), DI
+	MOVQ DI, ret+40(FP)
+	VZEROUPPER
+	RET

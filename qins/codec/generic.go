@@ -17,6 +17,7 @@ var generic = Kernel{
 	split4:    split4,
 	join2:     join2,
 	join4:     join4,
+	prefix:    prefix,
 }
 
 var le = binary.LittleEndian

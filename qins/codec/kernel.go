@@ -23,6 +23,8 @@ type Kernel struct {
 	measure [numTypes]func(want, got []byte, s *Sums)
 
 	split2, split4, join2, join4 func(dst, src []byte, rotate bool)
+
+	prefix func(dst, src []byte, p *PrefixCode, w *bitWriter) int
 }
 
 // kernels lists all of them, fastest first; the last one, plain Go, runs

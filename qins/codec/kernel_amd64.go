@@ -27,13 +27,13 @@ var assembly = []*Kernel{&avx512, &avx2}
 
 // avx512 needs, beside the foundation: VL for its ymm and xmm forms, BW for
 // words and bytes, DQ for signs to masks and parts of vectors, VBMI for tables of
-// bytes, BMI1 to go through masks. The cpu package reports AVX-512 only where the
+// bytes, BMI1 to go through masks, BMI2 for shifts by any register. The cpu package reports AVX-512 only where the
 // operating system saves its registers.
 var avx512 = Kernel{
 	name: "avx512",
 	available: func() bool {
 		x := &cpu.X86
-		return x.HasAVX && x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VBMI && x.HasBMI1
+		return x.HasAVX && x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VBMI && x.HasBMI1 && x.HasBMI2
 	},
 	scan: [numTypes]func([]byte, *Scan){
 		F32:  scanWith(F32, avx512Scan32),
@@ -59,15 +59,17 @@ var avx512 = Kernel{
 	split4: planesWith(4, avx512Split4, 64, split4From),
 	join2:  planesWith(2, avx512Join2, 64, join2From),
 	join4:  planesWith(4, avx512Join4, 64, join4From),
+	prefix: prefixWith(avx512Prefix, 64),
 }
 
-// avx2 needs F16C to widen F16 and BMI1 to go through masks, too. The cpu
+// avx2 needs F16C to widen F16, BMI1 to go through masks and BMI2 for shifts by any
+// register, too. The cpu
 // package reports AVX only where the operating system saves its registers.
 var avx2 = Kernel{
 	name: "avx2",
 	available: func() bool {
 		x := &cpu.X86
-		return x.HasAVX && x.HasAVX2 && x.HasFMA && x.HasF16C && x.HasBMI1
+		return x.HasAVX && x.HasAVX2 && x.HasFMA && x.HasF16C && x.HasBMI1 && x.HasBMI2
 	},
 	scan: [numTypes]func([]byte, *Scan){
 		F32:  scanWith(F32, avx2Scan32),
@@ -93,6 +95,7 @@ var avx2 = Kernel{
 	split4: planesWith(4, avx2Split4, 32, split4From),
 	join2:  planesWith(2, avx2Join2, 32, join2From),
 	join4:  planesWith(4, avx2Join4, 32, join4From),
+	prefix: prefixWith(avx2Prefix, 4),
 }
 
 //go:noescape
@@ -138,6 +141,9 @@ func avx512Join2(dst, src *byte, n, stride, rotate int)
 func avx512Join4(dst, src *byte, n, stride, rotate int)
 
 //go:noescape
+func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+
+//go:noescape
 func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
 
 //go:noescape
@@ -178,3 +184,6 @@ func avx2Join2(dst, src *byte, n, stride, rotate int)
 
 //go:noescape
 func avx2Join4(dst, src *byte, n, stride, rotate int)
+
+//go:noescape
+func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int

@@ -35,6 +35,7 @@ var neon = Kernel{
 	split4: planesWith(4, neonSplit4, 16, split4From),
 	join2:  planesWith(2, neonJoin2, 16, join2From),
 	join4:  planesWith(4, neonJoin4, 16, join4From),
+	prefix: prefix,
 }
 
 //go:noescape
