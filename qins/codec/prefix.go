@@ -57,14 +57,19 @@ func prefix(dst, src []byte, p *PrefixCode, w *bitWriter) int {
 		count &= 7
 	}
 	// Four codes at a time are joined as a tree, so that little has to wait
-	// for the codes before.
-	for ; len(src) >= 4; src = src[:len(src)-4] {
+	// for the codes before. There is always room in dst.
+	for top := &p.top; len(src) >= 4 && len(dst)-at >= 8; src = src[:len(src)-4] {
 		four := le.Uint32(src[len(src)-4:])
-		a, b, c, d := p.top[four>>24], p.top[four>>16&0xff], p.top[four>>8&0xff], p.top[four&0xff]
-		ab, cd, cdLength := a>>(b&63)|b, c>>(d&63)|d, c+d
-		bits = bits>>((a+b+cdLength)&63) | ab>>(cdLength&63) | cd
-		count += (a + b + cdLength) & 63
-		le.PutUint64(dst[at:], bits>>(-count&63))
+		a, b := top[four>>24], top[byte(four>>16)]
+		length := a + b
+		a = a>>(b&63) | b
+		c, d := top[byte(four>>8)], top[byte(four)]
+		half := c + d
+		length += half
+		a = a>>(half&63) | c>>(d&63) | d
+		bits = bits>>(length&63) | a
+		count += length & 63
+		le.PutUint64(dst[at:at+8], bits>>(-count&63))
 		at += int(count >> 3)
 		count &= 7
 	}
