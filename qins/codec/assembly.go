@@ -6,7 +6,8 @@ import "math"
 
 // The functions below make a kernel's functions of loops in assembly that take
 // whole blocks of weights only; what is left over goes to plain Go. They are
-// given as Go values so that all kernels share the slicing.
+// given as Go values so that all kernels share the slicing; what a pointer given to
+// one of them points to is on the heap, so that they return small results.
 
 // scanLanes is what a scan in assembly leaves: the smallest magnitude, less a
 // floor and wrapped round as in scanF32, and the largest, of each lane.
@@ -17,15 +18,14 @@ type scanLanes struct {
 // scanBlock is the number of bytes that scans in assembly take at a time.
 const scanBlock = 256
 
-func scanWith(t Type, loop func(src *byte, n int, floor uint32, lanes *scanLanes)) func([]byte, *Scan) {
+func scanWith(t Type, loop func(src *byte, n int, floor uint32) scanLanes) func([]byte, *Scan) {
 	floor := uint32(tiny)
 	if t != F32 {
 		floor = uint32(t.ceilHalf(tiny))
 	}
 	return func(src []byte, s *Scan) {
 		if n := len(src) &^ (scanBlock - 1); n > 0 {
-			var lanes scanLanes
-			loop(&src[0], n, floor, &lanes)
+			lanes := loop(&src[0], n, floor)
 			s.Merge(lanes.scan(t, floor))
 			src = src[n:]
 		}
@@ -99,14 +99,15 @@ func planesWith(size int, loop func(dst, src *byte, n, stride, rotate int), bloc
 }
 
 // prefixWith is for loops that take symbols from the end of src to its start.
-func prefixWith(loop func(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int, block int) func(dst, src []byte, p *PrefixCode, w *bitWriter) int {
-	return func(dst, src []byte, p *PrefixCode, w *bitWriter) int {
+func prefixWith(loop func(dst, src *byte, n int, p *PrefixCode, w bitWriter) (int, bitWriter), block int) func(dst, src []byte, p *PrefixCode, w bitWriter) (int, bitWriter) {
+	return func(dst, src []byte, p *PrefixCode, w bitWriter) (int, bitWriter) {
 		n := len(src) &^ (block - 1)
-		at := prefix(dst, src[n:], p, w)
+		at, w := prefix(dst, src[n:], p, w)
 		if n > 0 {
-			at += loop(&dst[at], &src[0], n, p, w)
+			more, left := loop(&dst[at], &src[0], n, p, w)
+			at, w = at+more, left
 		}
-		return at
+		return at, w
 	}
 }
 

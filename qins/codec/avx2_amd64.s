@@ -160,24 +160,24 @@ GLOBL packedOrder<>(SB), RODATA|NOPTR, $32
 	MOVB R11, (DI)(R9*1)                 \
 	TESTQ R8, R8
 
-// func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·avx2Scan32(SB), NOSPLIT, $0-32
+// func avx2Scan32(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·avx2Scan32(SB), NOSPLIT, $0-152
 	MOVQ src+0(FP), SI
 	MOVQ n+8(FP), CX
 	MOVL floor+16(FP), AX
-	MOVQ lanes+24(FP), DI
+	LEAQ lanes+24(FP), DI
 	VPBROADCASTD MAGNITUDE, Y14
 	VMOVD AX, X15
 	VPBROADCASTD X15, Y15
 	SCANLOOP(VPSUBD, VPMINUD, VPMAXUD)
 	RET
 
-// func avx2Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·avx2Scan16(SB), NOSPLIT, $0-32
+// func avx2Scan16(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·avx2Scan16(SB), NOSPLIT, $0-152
 	MOVQ src+0(FP), SI
 	MOVQ n+8(FP), CX
 	MOVL floor+16(FP), AX
-	MOVQ lanes+24(FP), DI
+	LEAQ lanes+24(FP), DI
 	VPBROADCASTD MAGNITUDES16, Y14
 	VMOVD AX, X15
 	VPBROADCASTW X15, Y15
@@ -774,19 +774,18 @@ loop:
 	VZEROUPPER
 	RET
 
-// func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+// func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)
 //
 // It is the loop of prefix. There are no vectors in it: what it needs are shifts
 // that take a count from any register, of which only the lowest six bits matter.
-TEXT ·avx2Prefix(SB), NOSPLIT, $0-48
+TEXT ·avx2Prefix(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	MOVQ p+24(FP), BX
 	LEAQ PrefixCode_top(BX), BX
-	MOVQ w+32(FP), DX
-	MOVQ bitWriter_bits(DX), AX
-	MOVQ bitWriter_count(DX), R13
+	MOVQ w_bits+32(FP), AX
+	MOVQ w_count+40(FP), R13
 	MOVQ R13, R14
 	NEGQ R14
 	SHLXQ R14, AX, AX
@@ -832,8 +831,8 @@ loop:
 	NEGQ R14
 	SHRXQ R14, AX, AX
 	BZHIQ R13, AX, AX
-	MOVQ AX, bitWriter_bits(DX)
-	MOVQ R13, bitWriter_count(DX)
+	MOVQ AX, left_bits+56(FP)
+	MOVQ R13, left_count+64(FP)
 	SUBQ dst+0(FP), DI
-	MOVQ DI, ret+40(FP)
+	MOVQ DI, at+48(FP)
 	RET

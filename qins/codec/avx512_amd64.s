@@ -58,22 +58,22 @@ loop:                             \
 	VMOVDQU64 Z4, 64(DI)          \
 	VZEROUPPER
 
-// func avx512Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·avx512Scan32(SB), NOSPLIT, $0-32
+// func avx512Scan32(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·avx512Scan32(SB), NOSPLIT, $0-152
 	MOVQ src+0(FP), SI
 	MOVQ n+8(FP), CX
-	MOVQ lanes+24(FP), DI
+	LEAQ lanes+24(FP), DI
 	VPBROADCASTD MAGNITUDE, Z30
 	MOVL floor+16(FP), AX
 	VPBROADCASTD AX, Z31
 	SCANLOOP(SCAN32, VPMINUD, VPMAXUD)
 	RET
 
-// func avx512Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·avx512Scan16(SB), NOSPLIT, $0-32
+// func avx512Scan16(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·avx512Scan16(SB), NOSPLIT, $0-152
 	MOVQ src+0(FP), SI
 	MOVQ n+8(FP), CX
-	MOVQ lanes+24(FP), DI
+	LEAQ lanes+24(FP), DI
 	VPBROADCASTD MAGNITUDES16, Z30
 	MOVL floor+16(FP), AX
 	VPBROADCASTW AX, Z31
@@ -760,15 +760,14 @@ DATA prefixLanes<>+8(SB)/8, $0x00000000ffffffff // and of qwords
 DATA prefixLanes<>+16(SB)/4, $0x00010001
 GLOBL prefixLanes<>(SB), RODATA|NOPTR, $20
 
-// func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
-TEXT ·avx512Prefix(SB), 0, $512-48
+// func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)
+TEXT ·avx512Prefix(SB), 0, $512-72
 	NO_LOCAL_POINTERS
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	MOVQ p+24(FP), BX
 	LEAQ PrefixCode_words(BX), BX
-	MOVQ w+32(FP), DX
 	XORQ AX, AX
 
 split:
@@ -786,8 +785,8 @@ split:
 	VPBROADCASTD prefixLanes<>+0(SB), Z13
 	VPBROADCASTD prefixLanes<>+16(SB), Z12
 	VPBROADCASTQ prefixLanes<>+8(SB), Z11
-	MOVQ bitWriter_bits(DX), R8
-	MOVQ bitWriter_count(DX), R9
+	MOVQ w_bits+32(FP), R8
+	MOVQ w_count+40(FP), R9
 	ADDQ CX, SI
 
 loop:
@@ -822,9 +821,9 @@ loop:
 	PUT(0)
 	SUBQ $64, CX
 	JNZ loop
-	MOVQ R8, bitWriter_bits(DX)
-	MOVQ R9, bitWriter_count(DX)
+	MOVQ R8, left_bits+56(FP)
+	MOVQ R9, left_count+64(FP)
 	SUBQ dst+0(FP), DI
-	MOVQ DI, ret+40(FP)
+	MOVQ DI, at+48(FP)
 	VZEROUPPER
 	RET

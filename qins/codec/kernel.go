@@ -24,7 +24,7 @@ type Kernel struct {
 
 	split2, split4, join2, join4 func(dst, src []byte, rotate bool)
 
-	prefix func(dst, src []byte, p *PrefixCode, w *bitWriter) int
+	prefix func(dst, src []byte, p *PrefixCode, w bitWriter) (int, bitWriter)
 }
 
 // kernels lists all of them, fastest first; the last one, plain Go, runs

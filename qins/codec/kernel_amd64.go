@@ -99,10 +99,10 @@ var avx2 = Kernel{
 }
 
 //go:noescape
-func avx512Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
+func avx512Scan32(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
-func avx512Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
+func avx512Scan16(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
 func avx512EncodeF32(codes, signs, src *byte, n int, a *approx)
@@ -141,13 +141,13 @@ func avx512Join2(dst, src *byte, n, stride, rotate int)
 func avx512Join4(dst, src *byte, n, stride, rotate int)
 
 //go:noescape
-func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)
 
 //go:noescape
-func avx2Scan32(src *byte, n int, floor uint32, lanes *scanLanes)
+func avx2Scan32(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
-func avx2Scan16(src *byte, n int, floor uint32, lanes *scanLanes)
+func avx2Scan16(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
 func avx2EncodeF32(codes, signs, src *byte, n int, a *approx)
@@ -186,4 +186,4 @@ func avx2Join2(dst, src *byte, n, stride, rotate int)
 func avx2Join4(dst, src *byte, n, stride, rotate int)
 
 //go:noescape
-func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w *bitWriter) int
+func avx2Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)

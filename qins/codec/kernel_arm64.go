@@ -39,10 +39,10 @@ var neon = Kernel{
 }
 
 //go:noescape
-func neonScan32(src *byte, n int, floor uint32, lanes *scanLanes)
+func neonScan32(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
-func neonScan16(src *byte, n int, floor uint32, lanes *scanLanes)
+func neonScan16(src *byte, n int, floor uint32) (lanes scanLanes)
 
 //go:noescape
 func neonEncodeF32(codes, signs, src *byte, n int, a *approx)

@@ -515,3 +515,33 @@ func TestMapRefuses(t *testing.T) {
 func sprint(lo, hi uint32) string {
 	return fmt.Sprintf("range %v %v", math.Float32frombits(lo), math.Float32frombits(hi))
 }
+
+// TestKernelsAllocateNothing runs every loop on its own.
+func TestKernelsAllocateNothing(t *testing.T) {
+	runKernels(t, func(t *testing.T, k *Kernel) {
+		const n = 8191
+		var p PrefixCode
+		for s := range 256 {
+			p.Set(byte(s), uint16(s), 8)
+		}
+		for _, typ := range types {
+			src := gaussian(typ, n)
+			codes, signs, dst, stream := make([]byte, n), make([]byte, (n+7)/8), make([]byte, len(src)), make([]byte, 0, 2*n+100)
+			e, d := benchTables(k, typ, src)
+			s := NewScan()
+			var sums Sums
+			for name, f := range map[string]func(){
+				"scan":    func() { k.Scan(typ, src, &s) },
+				"encode":  func() { k.Encode(codes, signs, src, e) },
+				"decode":  func() { k.Decode(typ, dst, codes, signs, d) },
+				"measure": func() { k.Measure(typ, src, dst, &sums) },
+				"prefix":  func() { k.AppendPrefixed(stream, codes, &p) },
+				"planes":  func() { k.SplitPlanes(dst, src, typ.Size(), true); k.JoinPlanes(dst, src, typ.Size(), true) },
+			} {
+				if allocs := testing.AllocsPerRun(20, f); allocs > 0 {
+					t.Errorf("%s, %v: %g allocations", name, typ, allocs)
+				}
+			}
+		}
+	})
+}

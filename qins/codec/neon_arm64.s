@@ -52,24 +52,24 @@ loop:                              \
 	VST1.P [V16.B16, V17.B16, V18.B16, V19.B16], 64(R3) \
 	VST1 [V20.B16, V21.B16, V22.B16, V23.B16], (R3)
 
-// func neonScan32(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·neonScan32(SB), NOSPLIT, $0-32
+// func neonScan32(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·neonScan32(SB), NOSPLIT, $0-152
 	MOVD src+0(FP), R0
 	MOVD n+8(FP), R1
 	MOVWU floor+16(FP), R2
-	MOVD lanes+24(FP), R3
+	MOVD $lanes+24(FP), R3
 	MOVD $0x7fffffff, R4
 	VDUP R4, V30.S4
 	VDUP R2, V31.S4
 	SCANLOOP(S4)
 	RET
 
-// func neonScan16(src *byte, n int, floor uint32, lanes *scanLanes)
-TEXT ·neonScan16(SB), NOSPLIT, $0-32
+// func neonScan16(src *byte, n int, floor uint32) (lanes scanLanes)
+TEXT ·neonScan16(SB), NOSPLIT, $0-152
 	MOVD src+0(FP), R0
 	MOVD n+8(FP), R1
 	MOVWU floor+16(FP), R2
-	MOVD lanes+24(FP), R3
+	MOVD $lanes+24(FP), R3
 	MOVD $0x7fff7fff, R4
 	VDUP R4, V30.S4
 	VDUP R2, V31.H8

@@ -33,19 +33,18 @@ func (k *Kernel) AppendPrefixed(dst, src []byte, p *PrefixCode) []byte {
 	at := len(dst)
 	dst = slices.Grow(dst, len(src)*MaxPrefix/8+1+atOnce)
 	buf := dst[at:cap(dst)]
-	var w bitWriter
-	n := k.prefix(buf, src, p, &w)
+	n, w := k.prefix(buf, src, p, bitWriter{})
 	buf[n] = byte(w.bits | 1<<w.count)
 	return dst[:at+n+1]
 }
 
-// prefix writes the codes of src to dst and returns the number of bytes that
-// they fill.
+// prefix writes the codes of src to dst after the bits of w, and returns the
+// number of bytes that they fill and the bits that are left.
 //
 // While it runs, the newest bits are the top ones: a new code shifts those
 // before it down and takes their place. The lengths in the lowest bits of the
 // codes come along as garbage, which stays below the bits that count.
-func prefix(dst, src []byte, p *PrefixCode, w *bitWriter) int {
+func prefix(dst, src []byte, p *PrefixCode, w bitWriter) (int, bitWriter) {
 	at := 0
 	bits, count := w.bits<<(64-w.count), w.count
 	for ; len(src)%4 != 0; src = src[:len(src)-1] {
@@ -73,6 +72,5 @@ func prefix(dst, src []byte, p *PrefixCode, w *bitWriter) int {
 		at += int(count >> 3)
 		count &= 7
 	}
-	w.bits, w.count = bits>>(64-count), count
-	return at
+	return at, bitWriter{bits >> (64 - count), count}
 }
