@@ -57,11 +57,31 @@ func (l *scanLanes) scan(t Type, floor uint32) Scan {
 
 func encodeWith(t Type, loop func(codes, signs, src *byte, n int, a *approx), block int) func(codes, signs, src []byte, e *Encoder) {
 	return func(codes, signs, src []byte, e *Encoder) {
-		if n := len(codes) &^ (block - 1); n > 0 && e.approx != nil {
-			loop(&codes[0], &signs[0], &src[0], n, e.approx)
-			codes, signs, src = codes[n:], signs[n/8:], src[n*t.Size():]
+		if e.approx == nil {
+			generic.encode[t](codes, signs, src, e)
+			return
 		}
-		generic.encode[t](codes, signs, src, e)
+		n := len(codes) &^ (block - 1)
+		if n > 0 {
+			loop(&codes[0], &signs[0], &src[0], n, e.approx)
+		}
+		encodeFew(codes[n:], signs[n/8:], src[n*t.Size():], e)
+	}
+}
+
+// encodeFew encodes weights that are not worth a table.
+func encodeFew(codes, signs, src []byte, e *Encoder) {
+	clear(signs)
+	for i := range codes {
+		var w uint32
+		if e.typ == F32 {
+			w = le.Uint32(src[4*i:])
+		} else {
+			h := le.Uint16(src[2*i:])
+			w = e.typ.widen(h&halfMagnitude) | uint32(h>>15)<<31
+		}
+		codes[i] = e.code(w & magnitude)
+		signs[i/8] |= byte(w >> 31 << (i % 8))
 	}
 }
 

@@ -92,7 +92,7 @@ func widenF16(h uint16) uint32 {
 }
 
 func encodeF32(codes, signs, src []byte, e *Encoder) {
-	cells, low, shift := e.cells, e.low, e.shift&31
+	cells, low, shift := e.makeCells(), e.low, e.shift&31
 	// Low end of the cell's word below the break, its second byte from there on.
 	code := func(m uint32) uint64 {
 		c := uint64(cells[min((max(m, low)-low)>>shift, cellCount-1)])
@@ -135,7 +135,7 @@ const (
 )
 
 func encodeHalf(codes, signs, src []byte, e *Encoder) {
-	table := e.half
+	table := e.makeHalf()
 	for len(src) >= 16 && len(codes) >= 8 && len(signs) >= 1 {
 		a, b := le.Uint64(src), le.Uint64(src[8:])
 		src = src[16:]

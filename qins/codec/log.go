@@ -75,21 +75,19 @@ func mapLog(params []float32) (Map, error) {
 	span := twoSum(hi, -lo)
 	ratio := expDD(span.div(logSteps))
 	level := expDD(dd{lo, 0})
-	for c := 255; c >= 1; c-- {
-		m.Levels[c] = clampFloat32(level.float32())
-		level = level.mul(ratio)
-	}
-
+	m.Levels[255] = clampFloat32(level.float32())
 	m.Breaks = make([]Break, 1, 255)
 	m.Breaks[0] = Break{1, 255}
 	boundary := expDD(span.div(2 * logSteps).add(dd{lo, 0}))
 	for c := 254; c >= 1; c-- {
+		level = level.mul(ratio)
+		m.Levels[c] = clampFloat32(level.float32())
 		// Rounding may have put min so low that some boundaries lie below 1e-8.
 		b := Break{max(ceilFloat32(boundary), tiny), uint8(c)}
-		if onBoundary(lo, span, c) {
+		if one := math.Float32bits(1); b.Bits-one <= 1 && onBoundary(lo, span, c) {
 			// The boundary is exactly 1. Half-to-even gives 1 itself the even
 			// one of codes c and c+1.
-			b.Bits = math.Float32bits(1)
+			b.Bits = one
 			if c%2 == 1 {
 				b.Bits++
 			}

@@ -1,27 +1,33 @@
 package codec
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
+	"slices"
+	"sync"
 )
 
 // An Encoder holds a Map in the form in which kernels look codes up. It may be
 // used by many goroutines at once.
 type Encoder struct {
-	typ Type
+	typ    Type
+	breaks []Break
 
+	// For kernels that can use it; nil where it does not fit the map.
+	approx *approx
+
+	// The tables that plain Go looks codes up in are made when they are first
+	// needed, as that takes longer than encoding a small tensor.
+	fill sync.Once
 	// F32: cells of 2^shift magnitudes from low on, each with at most one
 	// break. Everything below low falls into cell 0 as well, everything past
 	// the table into its last cell.
 	low   uint32
 	shift uint8
 	cells *[cellCount]cell
-
 	// F16 and BF16: the code of every magnitude.
 	half *[1 << 15]uint8
-
-	// For kernels that can use it; nil where it does not fit the map.
-	approx *approx
 }
 
 // cellCount is enough for every range of the log codec: the smallest distance
@@ -42,22 +48,45 @@ const never = 1 << 31
 
 // NewEncoder prepares a map for encoding weights of one type.
 func NewEncoder(m *Map, t Type) (*Encoder, error) {
-	e := &Encoder{typ: t, approx: newApprox(m, t)}
-	if t != F32 {
-		e.half = new([1 << 15]uint8)
-		e.fillHalf(m)
-		return e, nil
+	e := &Encoder{typ: t, breaks: m.Breaks, approx: newApprox(m, t)}
+	if t == F32 {
+		return e, e.layCells()
 	}
-	return e, e.fillCells(m)
+	return e, nil
+}
+
+// code returns the code of a magnitude given by its float32 bits, without a
+// table.
+func (e *Encoder) code(bits uint32) uint8 {
+	at, found := slices.BinarySearchFunc(e.breaks, bits, func(b Break, bits uint32) int { return cmp.Compare(b.Bits, bits) })
+	if found {
+		at++
+	}
+	if at == 0 {
+		return 0
+	}
+	return e.breaks[at-1].Code
+}
+
+// makeCells returns the table for F32, makeHalf that for the other types.
+func (e *Encoder) makeCells() *[cellCount]cell {
+	e.fill.Do(e.fillCells)
+	return e.cells
+}
+
+func (e *Encoder) makeHalf() *[1 << 15]uint8 {
+	e.fill.Do(e.fillHalf)
+	return e.half
 }
 
 // fillHalf writes the runs of equal codes.
-func (e *Encoder) fillHalf(m *Map) {
+func (e *Encoder) fillHalf() {
+	e.half = new([1 << 15]uint8)
 	table := e.half[:]
-	for i, b := range m.Breaks {
+	for i, b := range e.breaks {
 		end := len(table)
-		if i+1 < len(m.Breaks) {
-			end = e.typ.ceilHalf(m.Breaks[i+1].Bits)
+		if i+1 < len(e.breaks) {
+			end = e.typ.ceilHalf(e.breaks[i+1].Bits)
 		}
 		fill(table[e.typ.ceilHalf(b.Bits):end], b.Code)
 	}
@@ -108,34 +137,39 @@ func ceilF16(f uint32) int {
 	return int((mantissa + 1<<shift - 1) >> shift)
 }
 
-func (e *Encoder) fillCells(m *Map) error {
-	e.cells = new([cellCount]cell)
-	next, code := 1, m.Breaks[0].Code // the first cell to write, the code before it
-	e.cells[0] = newCell(m.Breaks[0].Bits, 0, code)
+// layCells chooses low and shift.
+func (e *Encoder) layCells() error {
 	e.low = never // with one break, every magnitude is in cell 0
-	if len(m.Breaks) > 1 {
-		gap := uint32(never)
-		for i := 2; i < len(m.Breaks); i++ {
-			gap = min(gap, m.Breaks[i].Bits-m.Breaks[i-1].Bits)
-		}
-		base := m.Breaks[1].Bits
-		e.shift = uint8(bits.Len32(min(gap, base)) - 1)
-		e.low = base - 1<<e.shift
-		if e.low < m.Breaks[0].Bits {
-			return fmt.Errorf("the map's first two breaks are too near: %#x and %#x", m.Breaks[0].Bits, base)
-		}
+	if len(e.breaks) == 1 {
+		return nil
 	}
-	for _, b := range m.Breaks[1:] {
+	gap := uint32(never)
+	for i := 2; i < len(e.breaks); i++ {
+		gap = min(gap, e.breaks[i].Bits-e.breaks[i-1].Bits)
+	}
+	first, base, last := e.breaks[0].Bits, e.breaks[1].Bits, e.breaks[len(e.breaks)-1].Bits
+	e.shift = uint8(bits.Len32(min(gap, base)) - 1)
+	e.low = base - 1<<e.shift
+	if e.low < first {
+		return fmt.Errorf("the map's first two breaks are too near: %#x and %#x", first, base)
+	}
+	if (last-e.low)>>e.shift >= cellCount-1 {
+		return fmt.Errorf("the map's breaks are too uneven for %d cells", cellCount)
+	}
+	return nil
+}
+
+func (e *Encoder) fillCells() {
+	e.cells = new([cellCount]cell)
+	next, code := 1, e.breaks[0].Code // the first cell to write, the code before it
+	e.cells[0] = newCell(e.breaks[0].Bits, 0, code)
+	for _, b := range e.breaks[1:] {
 		at := int((b.Bits - e.low) >> e.shift)
-		if at >= cellCount-1 {
-			return fmt.Errorf("the map's breaks are too uneven for %d cells", cellCount)
-		}
 		fill(e.cells[next:at], newCell(never, code, code))
 		e.cells[at] = newCell(b.Bits, code, b.Code)
 		next, code = at+1, b.Code
 	}
 	fill(e.cells[next:], newCell(never, code, code))
-	return nil
 }
 
 // A Decoder holds the value of every code, as the bits of the type decoded to.
