@@ -13,9 +13,17 @@ type sum struct {
 
 func sumOf(p []byte) sum { return sum{crc32.Checksum(p, castagnoli), int64(len(p))} }
 
+// extend returns the sum of the bytes of s followed by p, which is short.
+func (s sum) extend(p []byte) sum {
+	return sum{crc32.Update(s.crc, castagnoli, p), s.n + int64(len(p))}
+}
+
 // join returns the sum of the bytes of s followed by those of t. Appending n
 // bytes multiplies the polynomial of what stands before by x^8n.
 func (s sum) join(t sum) sum {
+	if s.n == 0 {
+		return t
+	}
 	return sum{mulmod(s.crc, xpow8(t.n)) ^ t.crc, s.n + t.n}
 }
 
@@ -32,14 +40,23 @@ func mulmod(a, b uint32) uint32 {
 	return p
 }
 
+// squares[i] is x^(8·2^i).
+var squares = func() (list [63]uint32) {
+	square := uint32(1 << 23) // x^8
+	for i := range list {
+		list[i] = square
+		square = mulmod(square, square)
+	}
+	return list
+}()
+
 // xpow8 returns x^8n.
 func xpow8(n int64) uint32 {
-	p, square := uint32(1<<31), uint32(1<<23) // x^0, x^8
-	for ; n > 0; n >>= 1 {
+	p := uint32(1 << 31) // x^0
+	for i := 0; n > 0; i, n = i+1, n>>1 {
 		if n&1 != 0 {
-			p = mulmod(p, square)
+			p = mulmod(squares[i], p)
 		}
-		square = mulmod(square, square)
 	}
 	return p
 }

@@ -118,13 +118,17 @@ func (t *Tensor) chunk(i int) (off int64, size int) {
 // CheckNames returns an error where the file for these tensors would need one
 // name twice. It needs action, codec and encodings to be set.
 func CheckNames(tensors []Tensor) error {
+	return checkNames(tensors, func(i int) []plane { return tensors[i].planes() })
+}
+
+func checkNames(tensors []Tensor, planes func(i int) []plane) error {
 	owner := make(map[string]string, 2*len(tensors))
 	for i := range tensors {
 		owner[tensors[i].Name] = tensors[i].Name
 	}
 	for i := range tensors {
 		t := &tensors[i]
-		for _, p := range t.planes() {
+		for _, p := range planes(i) {
 			if other, taken := owner[p.Name]; taken && p.Name != t.Name {
 				hint := "exclude one of them from encoding with --exclude"
 				if t.Action == Kept {

@@ -1,6 +1,7 @@
 package qins
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -31,11 +32,15 @@ func (s Sizes) Total() int64 { return s.Header + s.Padding + s.Payload }
 type Writer struct {
 	dst      io.WriterAt
 	header   Header
+	text     []byte // the description, with CRCs still to be filled in
 	metadata []format.Entry
-	reserved int64 // bytes before the data
-	tensors  []written
-	end      int64 // of the data placed so far
-	buf      []byte
+	// Small planes of neighbouring tensors are written together: those of wide
+	// dtypes, and all others.
+	wide, rest gatherer
+	reserved   int64 // bytes before the data
+	tensors    []written
+	end        int64 // of the data placed so far
+	buf        []byte
 }
 
 // written is the state of one stored tensor.
@@ -54,21 +59,28 @@ type written struct {
 // names collide or the header would be too long.
 func NewWriter(dst io.WriterAt, h *Header, metadata []format.Entry) (*Writer, error) {
 	w := &Writer{dst: dst, header: *h, metadata: metadata, tensors: make([]written, len(h.Tensors))}
+	w.wide.dst, w.rest.dst = dst, dst
 	w.header.Tensors = slices.Clone(h.Tensors)
 	for _, e := range metadata {
 		if e.Key == MetadataKey {
 			return nil, &format.Error{Problem: "the source's metadata has an entry " + format.Quote(MetadataKey) + " already"}
 		}
 	}
-	if err := CheckNames(w.header.Tensors); err != nil {
+	for i := range w.tensors {
+		t := &w.header.Tensors[i]
+		t.CRC = Checksum{Valid: t.Action != Tied}
+		w.tensors[i].planes = t.planes()
+	}
+	if err := checkNames(w.header.Tensors, func(i int) []plane { return w.tensors[i].planes }); err != nil {
+		return nil, err
+	}
+	var err error
+	if w.text, err = w.header.marshal(); err != nil {
 		return nil, err
 	}
 	var wide []*plane
 	for i := range w.tensors {
-		t := &w.header.Tensors[i]
-		t.CRC = Checksum{Valid: t.Action != Tied}
-		planes := t.planes()
-		w.tensors[i].planes = planes
+		planes := w.tensors[i].planes
 		for j := range planes {
 			if planes[j].DType.Align() > 1 {
 				wide = append(wide, &planes[j])
@@ -147,7 +159,7 @@ func (w *Writer) streamBound(i int) int64 {
 
 // marshal writes the header's JSON, tensors in the order of their offsets.
 func (w *Writer) marshal() ([]byte, error) {
-	var list []format.Tensor
+	list := make([]format.Tensor, 0, (maxPlanes+2)*len(w.tensors))
 	for i := range w.tensors {
 		for _, p := range w.tensors[i].planes {
 			list = append(list, p.Tensor)
@@ -156,12 +168,22 @@ func (w *Writer) marshal() ([]byte, error) {
 	slices.SortStableFunc(list, func(a, b format.Tensor) int {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Size, b.Size))
 	})
-	text, err := w.header.marshal()
-	if err != nil {
-		return nil, err
-	}
-	metadata := append(slices.Clone(w.metadata), format.Entry{Key: MetadataKey, Value: string(text)})
+	metadata := append(slices.Clone(w.metadata), format.Entry{Key: MetadataKey, Value: string(w.text)})
 	return safetensors.AppendHeader(nil, metadata, list)
+}
+
+// fillIn writes the CRCs, which are in the order of the stored tensors, over the
+// zeros that the description was made with. Within a string the quotes of what
+// it looks for would be escaped.
+func (w *Writer) fillIn() {
+	const member, zeros = `"crc32c":"`, "00000000"
+	at := 0
+	for i := range w.header.Tensors {
+		if t := &w.header.Tensors[i]; t.Action != Tied {
+			at += bytes.Index(w.text[at:], []byte(member+zeros)) + len(member)
+			copy(w.text[at:], t.CRC.String())
+		}
+	}
 }
 
 // Predict predicts the sizes of the finished file from those of its streams.
@@ -184,16 +206,16 @@ func (w *Writer) Predict(streams func(tensor int) int64) Sizes {
 func (w *Writer) Append(i int, c *Chunk) error {
 	t := &w.tensors[i]
 	w.begin(i)
-	for k, data := range c.planes {
+	for k := maxPlanes - 1; k >= 0; k-- { // in the order in which they lie
+		data := c.planes[k]
 		if len(data) == 0 {
 			continue
 		}
 		p := &t.planes[k]
-		at := t.filled[k].n
-		if !p.stream && at+int64(len(data)) > p.Size {
+		if !p.stream && t.filled[k].n+int64(len(data)) > p.Size {
 			return fmt.Errorf("tensor %s: more data than its shape has", format.Quote(w.header.Tensors[i].Name))
 		}
-		if _, err := w.dst.WriteAt(data, w.reserved+p.Offset+at); err != nil {
+		if err := w.write(p, t.filled[k].n, data); err != nil {
 			return err
 		}
 		t.filled[k] = t.filled[k].join(c.sums[k])
@@ -209,6 +231,15 @@ func (w *Writer) Append(i int, c *Chunk) error {
 		return w.finish(i)
 	}
 	return nil
+}
+
+// write writes into a plane.
+func (w *Writer) write(p *plane, off int64, data []byte) error {
+	g := &w.rest
+	if p.DType.Align() > 1 {
+		g = &w.wide
+	}
+	return g.writeAt(data, w.reserved+p.Offset+off)
 }
 
 // begin places the planes of a tensor that have no place yet, a stream last,
@@ -239,10 +270,10 @@ func (w *Writer) finish(i int) error {
 	t, h := &w.tensors[i], &w.header.Tensors[i]
 	if p := &t.planes[storedPlane]; p.stream {
 		w.buf = appendTail(w.buf[:0], t.frames, t.sizes, t.signs)
-		if _, err := w.dst.WriteAt(w.buf, w.reserved+p.Offset+t.filled[storedPlane].n); err != nil {
+		if err := w.write(p, t.filled[storedPlane].n, w.buf); err != nil {
 			return err
 		}
-		t.filled[storedPlane] = t.filled[storedPlane].join(sumOf(w.buf))
+		t.filled[storedPlane] = t.filled[storedPlane].extend(w.buf)
 		p.Size = t.filled[storedPlane].n
 		p.Shape = format.Shape{uint64(p.Size)}
 		w.end += p.Size
@@ -254,10 +285,10 @@ func (w *Writer) finish(i int) error {
 		if h.Action == Encoded && k >= maxPlanes {
 			var value [4]byte
 			le.PutUint32(value[:], math.Float32bits(h.Codec.Params[k-maxPlanes]))
-			if _, err := w.dst.WriteAt(value[:], w.reserved+p.Offset); err != nil {
+			if err := w.write(p, 0, value[:]); err != nil {
 				return err
 			}
-			crc = crc.join(sumOf(value[:]))
+			crc = crc.extend(value[:])
 			continue
 		}
 		if t.filled[k].n != p.Size {
@@ -300,7 +331,14 @@ func (w *Writer) Finish() (Sizes, []Tensor, error) {
 		}
 		s.Tensors[i] = w.Stored(i)
 	}
+	if err := w.wide.flush(); err != nil {
+		return s, nil, err
+	}
+	if err := w.rest.flush(); err != nil {
+		return s, nil, err
+	}
 	s.Payload = w.end
+	w.fillIn()
 	json, err := w.marshal()
 	if err != nil {
 		return s, nil, err
@@ -316,4 +354,42 @@ func (w *Writer) Finish() (Sizes, []Tensor, error) {
 	s.Padding = int64(len(header)) - s.Header
 	_, err = w.dst.WriteAt(header, 0)
 	return s, w.header.Tensors, err
+}
+
+// A gatherer joins small writes to places that follow each other.
+type gatherer struct {
+	dst io.WriterAt
+	buf []byte
+	at  int64 // where buf goes
+}
+
+const (
+	gatherMax = 4 << 10 // what is not small is written at once
+	gatherAll = 64 << 10
+)
+
+func (g *gatherer) writeAt(p []byte, off int64) error {
+	if off != g.at+int64(len(g.buf)) || len(p) > gatherMax || len(g.buf)+len(p) > gatherAll {
+		if err := g.flush(); err != nil {
+			return err
+		}
+		g.at = off
+	}
+	if len(p) > gatherMax {
+		g.at += int64(len(p))
+		_, err := g.dst.WriteAt(p, off)
+		return err
+	}
+	g.buf = append(g.buf, p...)
+	return nil
+}
+
+func (g *gatherer) flush() error {
+	if len(g.buf) == 0 {
+		return nil
+	}
+	_, err := g.dst.WriteAt(g.buf, g.at)
+	g.at += int64(len(g.buf))
+	g.buf = g.buf[:0]
+	return err
 }
