@@ -414,201 +414,142 @@ loop:
 	MEASUREEND
 	RET
 
-// LOOKUP finds the bytes of the levels of 32 codes, in one plane: a row of 16
-// for each upper nibble, looked up for the lower nibbles in Y15 and selected
-// by the bits of the upper ones, which Y11 to Y14 bring to the top, the highest
-// in Y11. The rows are on the stack, each twice. A tree of selections holds four
-// results at a time.
-#define PAIR(row, to, tmp) \
-	VMOVDQU (row+0)(SP), to           \
-	VMOVDQU (row+32)(SP), tmp         \
-	VPSHUFB Y15, to, to               \
-	VPSHUFB Y15, tmp, tmp             \
-	VPBLENDVB Y14, tmp, to, to
-
-#define QUAD(row, to, a, b) \
-	PAIR(row, to, b)                  \
-	PAIR((row+64), a, b)              \
-	VPBLENDVB Y13, a, to, to
-
-#define OCTET(row, to, a, b, c) \
-	QUAD(row, to, a, b)               \
-	QUAD((row+128), c, a, b)          \
-	VPBLENDVB Y12, c, to, to
-
-#define LOOKUP(row, to, a, b, c, d) \
-	OCTET(row, to, a, b, c)           \
-	OCTET((row+256), d, a, b, c)      \
-	VPBLENDVB Y11, d, to, to
-
-#define NIBBLESOF \
-	VPBROADCASTD NIBBLES, Y10         \
-	VPAND Y10, Y11, Y15               \
-	VPSLLW $1, Y11, Y12               \
-	VPSLLW $2, Y11, Y13               \
-	VPSLLW $3, Y11, Y14
-
-// Orders that let interleaving within 128-bit lanes leave 32 weights in order,
-// which byte of their signs each then needs, and which bit of it.
+// The order that lets interleaving within 128-bit lanes leave 32 weights in order.
 DATA evenOdd<>+0(SB)/8, $0x0000000200000000
 DATA evenOdd<>+8(SB)/8, $0x0000000600000004
 DATA evenOdd<>+16(SB)/8, $0x0000000300000001
 DATA evenOdd<>+24(SB)/8, $0x0000000700000005
 GLOBL evenOdd<>(SB), RODATA|NOPTR, $32
 
-DATA signByte32<>+0(SB)/8, $0x0101010100000000
-DATA signByte32<>+8(SB)/8, $0x0303030302020202
-DATA signByte32<>+16(SB)/8, $0x0101010100000000
-DATA signByte32<>+24(SB)/8, $0x0303030302020202
-GLOBL signByte32<>(SB), RODATA|NOPTR, $32
-
-DATA signBit32<>+0(SB)/8, $0x0804020108040201
-DATA signBit32<>+8(SB)/8, $0x0804020108040201
-DATA signBit32<>+16(SB)/8, $0x8040201080402010
-DATA signBit32<>+24(SB)/8, $0x8040201080402010
-GLOBL signBit32<>(SB), RODATA|NOPTR, $32
-
-DATA signByte16<>+0(SB)/8, $0x0000000000000000
-DATA signByte16<>+8(SB)/8, $0x0202020202020202
-DATA signByte16<>+16(SB)/8, $0x0101010101010101
-DATA signByte16<>+24(SB)/8, $0x0303030303030303
-GLOBL signByte16<>(SB), RODATA|NOPTR, $32
-
-DATA signBit16<>+0(SB)/8, $0x8040201008040201
-DATA signBit16<>+8(SB)/8, $0x8040201008040201
-DATA signBit16<>+16(SB)/8, $0x8040201008040201
-DATA signBit16<>+24(SB)/8, $0x8040201008040201
-GLOBL signBit16<>(SB), RODATA|NOPTR, $32
-
-// The bytes of 4 dwords or 8 words brought together by significance.
+// The bytes of 4 dwords brought together by significance.
 DATA groupDwords<>+0(SB)/8, $0x0d0905010c080400
 DATA groupDwords<>+8(SB)/8, $0x0f0b07030e0a0602
 GLOBL groupDwords<>(SB), RODATA|NOPTR, $16
 
-DATA groupWords<>+0(SB)/8, $0x0e0c0a0806040200
-DATA groupWords<>+8(SB)/8, $0x0f0d0b0907050301
-GLOBL groupWords<>(SB), RODATA|NOPTR, $16
+// The bit of the signs of 8 weights that each of them needs, and of 16.
+DATA signBits32<>+0(SB)/8, $0x0000000200000001
+DATA signBits32<>+8(SB)/8, $0x0000000800000004
+DATA signBits32<>+16(SB)/8, $0x0000002000000010
+DATA signBits32<>+24(SB)/8, $0x0000008000000040
+GLOBL signBits32<>(SB), RODATA|NOPTR, $32
 
-#define ROW(x, to) \
-	VMOVDQU x, (to+0)(SP)(AX*1) \
-	VMOVDQU x, (to+16)(SP)(AX*1)
+DATA signBits16<>+0(SB)/8, $0x0008000400020001
+DATA signBits16<>+8(SB)/8, $0x0080004000200010
+DATA signBits16<>+16(SB)/8, $0x0800040002000100
+DATA signBits16<>+24(SB)/8, $0x8000400020001000
+GLOBL signBits16<>(SB), RODATA|NOPTR, $32
 
-// SIGNBYTES sets the top bit of the bytes in plane whose weights are negative.
-#define SIGNBYTES(which, bit, plane, a, b) \
-	VPBROADCASTD (DX), a              \
-	VPSHUFB which<>(SB), a, a         \
-	VMOVDQU bit<>(SB), b              \
-	VPAND b, a, a                     \
-	VPCMPEQB b, a, a                  \
-	VPBROADCASTD SIGNBYTE, b          \
-	VPAND b, a, a                     \
-	VPOR a, plane, plane
+// Decoding looks levels up one by one, straight from the table into vectors. That
+// is faster than gathering them or finding their bytes with shuffles: two loads and
+// an insertion a weight.
+
+// FOUR brings the levels of the 4 codes at off to x.
+#define FOUR(off, x) \
+	MOVBLZX (off+0)(SI), R8             \
+	MOVBLZX (off+1)(SI), R9             \
+	MOVBLZX (off+2)(SI), R10            \
+	MOVBLZX (off+3)(SI), R11            \
+	VMOVD (BX)(R8*4), x                 \
+	VPINSRD $1, (BX)(R9*4), x, x        \
+	VPINSRD $2, (BX)(R10*4), x, x       \
+	VPINSRD $3, (BX)(R11*4), x, x
+
+// EIGHT brings the levels of the 8 codes at off to x, by way of t. AH can go to the
+// older registers only.
+#define EIGHT(off, x, t) \
+	MOVL (off+0)(SI), AX                \
+	MOVBLZX AX, R8                      \
+	MOVBLZX AH, CX                      \
+	SHRL $16, AX                        \
+	MOVBLZX AX, R10                     \
+	MOVBLZX AH, DX                      \
+	MOVWLZX (BX)(R8*2), R8              \
+	MOVWLZX (BX)(R10*2), R10            \
+	VMOVD R8, x                         \
+	VMOVD R10, t                        \
+	VPINSRW $1, (BX)(CX*2), x, x        \
+	VPINSRW $1, (BX)(DX*2), t, t       \
+	VPUNPCKLDQ t, x, x                  \
+	MOVL (off+4)(SI), AX                \
+	MOVBLZX AX, R8                      \
+	MOVBLZX AH, CX                      \
+	SHRL $16, AX                        \
+	MOVBLZX AX, R10                     \
+	MOVBLZX AH, DX                      \
+	VPINSRW $4, (BX)(R8*2), x, x        \
+	VPINSRW $5, (BX)(CX*2), x, x        \
+	VPINSRW $6, (BX)(R10*2), x, x       \
+	VPINSRW $7, (BX)(DX*2), x, x
+
+// JOINSIGNED joins two halves, sets the signs, which spread brings from (off)(DX)
+// to all lanes, and stores the vector.
+#define JOINSIGNED(spread, off, bits, equal, shift, top, x0, y0, x1, t, to) \
+	VINSERTI128 $1, x1, y0, y0          \
+	spread off(R12), t                  \
+	VPAND bits, t, t                    \
+	equal bits, t, t                    \
+	shift $top, t, t                    \
+	VPOR t, y0, y0                      \
+	VMOVDQU y0, to(DI)
+
+#define JOINSIGNED32(off, x0, y0, x1, t) \
+	JOINSIGNED(VPBROADCASTB, off, Y15, VPCMPEQD, VPSLLD, 31, x0, y0, x1, t, (off*32))
+
+#define JOINSIGNED16(off, x0, y0, x1, t) \
+	JOINSIGNED(VPBROADCASTW, off, Y15, VPCMPEQW, VPSLLW, 15, x0, y0, x1, t, (off*16))
 
 // func avx2DecodeF32(dst, codes, signs *byte, n int, d *Decoder)
-TEXT ·avx2DecodeF32(SB), 0, $2048-40
-	NO_LOCAL_POINTERS
+TEXT ·avx2DecodeF32(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ codes+8(FP), SI
-	MOVQ signs+16(FP), DX
-	MOVQ n+24(FP), CX
+	MOVQ signs+16(FP), R12
+	MOVQ n+24(FP), R13
 	MOVQ d+32(FP), BX
 	LEAQ Decoder_f32(BX), BX
-	VMOVDQU groupDwords<>(SB), X8
-	XORQ AX, AX
-
-rows:
-	VMOVDQU 0(BX)(AX*2), X0
-	VMOVDQU 16(BX)(AX*2), X1
-	VMOVDQU 32(BX)(AX*2), X2
-	VMOVDQU 48(BX)(AX*2), X3
-	VPSHUFB X8, X0, X0
-	VPSHUFB X8, X1, X1
-	VPSHUFB X8, X2, X2
-	VPSHUFB X8, X3, X3
-	VPUNPCKLDQ X1, X0, X4
-	VPUNPCKHDQ X1, X0, X5
-	VPUNPCKLDQ X3, X2, X6
-	VPUNPCKHDQ X3, X2, X7
-	VPUNPCKLQDQ X6, X4, X0
-	VPUNPCKHQDQ X6, X4, X1
-	VPUNPCKLQDQ X7, X5, X2
-	VPUNPCKHQDQ X7, X5, X3
-	ROW(X0, 0)
-	ROW(X1, 512)
-	ROW(X2, 1024)
-	ROW(X3, 1536)
-	ADDQ $32, AX
-	CMPQ AX, $512
-	JNE rows
+	VMOVDQU signBits32<>(SB), Y15
 
 loop:
-	VMOVDQU evenOdd<>(SB), Y0
-	VPERMD (SI), Y0, Y11
-	NIBBLESOF
-	LOOKUP(0, Y0, Y4, Y5, Y6, Y7)
-	LOOKUP(512, Y1, Y4, Y5, Y6, Y7)
-	LOOKUP(1024, Y2, Y4, Y5, Y6, Y7)
-	LOOKUP(1536, Y3, Y4, Y5, Y6, Y7)
-	SIGNBYTES(signByte32, signBit32, Y3, Y4, Y5)
-	VPUNPCKLBW Y1, Y0, Y4
-	VPUNPCKHBW Y1, Y0, Y5
-	VPUNPCKLBW Y3, Y2, Y6
-	VPUNPCKHBW Y3, Y2, Y7
-	VPUNPCKLWD Y6, Y4, Y0
-	VPUNPCKHWD Y6, Y4, Y1
-	VPUNPCKLWD Y7, Y5, Y2
-	VPUNPCKHWD Y7, Y5, Y3
-	VMOVDQU Y0, 0(DI)
-	VMOVDQU Y1, 32(DI)
-	VMOVDQU Y2, 64(DI)
-	VMOVDQU Y3, 96(DI)
+	FOUR(0, X0)
+	FOUR(4, X1)
+	JOINSIGNED32(0, X0, Y0, X1, Y2)
+	FOUR(8, X3)
+	FOUR(12, X4)
+	JOINSIGNED32(1, X3, Y3, X4, Y5)
+	FOUR(16, X0)
+	FOUR(20, X1)
+	JOINSIGNED32(2, X0, Y0, X1, Y2)
+	FOUR(24, X3)
+	FOUR(28, X4)
+	JOINSIGNED32(3, X3, Y3, X4, Y5)
 	ADDQ $32, SI
-	ADDQ $4, DX
+	ADDQ $4, R12
 	ADDQ $128, DI
-	SUBQ $32, CX
+	SUBQ $32, R13
 	JNZ loop
 	VZEROUPPER
 	RET
 
 // func avx2DecodeHalf(dst, codes, signs *byte, n int, d *Decoder)
-TEXT ·avx2DecodeHalf(SB), 0, $1024-40
-	NO_LOCAL_POINTERS
+TEXT ·avx2DecodeHalf(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ codes+8(FP), SI
-	MOVQ signs+16(FP), DX
-	MOVQ n+24(FP), CX
+	MOVQ signs+16(FP), R12
+	MOVQ n+24(FP), R13
 	MOVQ d+32(FP), BX
 	LEAQ Decoder_half(BX), BX
-	VMOVDQU groupWords<>(SB), X8
-	XORQ AX, AX
-
-rows:
-	VMOVDQU 0(BX)(AX*1), X0
-	VMOVDQU 16(BX)(AX*1), X1
-	VPSHUFB X8, X0, X0
-	VPSHUFB X8, X1, X1
-	VPUNPCKLQDQ X1, X0, X2
-	VPUNPCKHQDQ X1, X0, X3
-	ROW(X2, 0)
-	ROW(X3, 512)
-	ADDQ $32, AX
-	CMPQ AX, $512
-	JNE rows
+	VMOVDQU signBits16<>(SB), Y15
 
 loop:
-	VPERMQ $0xd8, (SI), Y11
-	NIBBLESOF
-	LOOKUP(0, Y0, Y4, Y5, Y6, Y7)
-	LOOKUP(512, Y1, Y4, Y5, Y6, Y7)
-	SIGNBYTES(signByte16, signBit16, Y1, Y4, Y5)
-	VPUNPCKLBW Y1, Y0, Y4
-	VPUNPCKHBW Y1, Y0, Y5
-	VMOVDQU Y4, 0(DI)
-	VMOVDQU Y5, 32(DI)
+	EIGHT(0, X0, X2)
+	EIGHT(8, X1, X3)
+	JOINSIGNED16(0, X0, Y0, X1, Y2)
+	EIGHT(16, X4, X2)
+	EIGHT(24, X5, X3)
+	JOINSIGNED16(2, X4, Y4, X5, Y2)
 	ADDQ $32, SI
-	ADDQ $4, DX
+	ADDQ $4, R12
 	ADDQ $64, DI
-	SUBQ $32, CX
+	SUBQ $32, R13
 	JNZ loop
 	VZEROUPPER
 	RET
