@@ -256,6 +256,73 @@ settle:
 	JNZ settle
 	JMP next
 
+// BF16 is encoded without widening it. A word is a sign, eight bits of exponent
+// and seven of mantissa, so that with coefficients scaled by powers of 128, which is
+// exact, both parts serve as integers: y comes out as from ENCODE, to the last bit.
+// Vectors hold every second weight of 16, so that nothing needs to be brought into
+// order.
+DATA powers128<>+0(SB)/4, $0x3f800000 // 1
+DATA powers128<>+4(SB)/4, $0x3c000000 // 2^-7
+DATA powers128<>+8(SB)/4, $0x38800000 // 2^-14
+DATA powers128<>+12(SB)/4, $0x35000000
+DATA powers128<>+16(SB)/4, $0x31800000
+DATA powers128<>+20(SB)/4, $0x2e000000
+DATA powers128<>+24(SB)/4, $0x2a800000
+GLOBL powers128<>(SB), RODATA|NOPTR, $28
+
+DATA words<>+0(SB)/4, $0x7f807f80 // exponents
+DATA words<>+4(SB)/4, $0x3f803f80 // their bias
+DATA words<>+8(SB)/4, $0x007f007f // mantissas
+GLOBL words<>(SB), RODATA|NOPTR, $12
+
+#define SPREADSCALED(from, power, to) \
+	VBROADCASTSS (from)(BX), Y0                   \
+	VBROADCASTSS powers128<>+(power*4)(SB), Y1    \
+	VMULPS Y1, Y0, Y0                             \
+	VMOVUPS Y0, to(SP)
+
+// POLYNOMIAL makes y, not yet brought up to low, of 8 exponents in e and mantissas
+// in m, both integers.
+#define POLYNOMIAL(e, m, y) \
+	VCVTDQ2PS e, e              \
+	VCVTDQ2PS m, m              \
+	VMOVUPS 192(SP), y          \
+	VFMADD213PS 160(SP), m, y   \
+	VFMADD213PS 128(SP), m, y   \
+	VFMADD213PS 96(SP), m, y    \
+	VFMADD213PS 64(SP), m, y    \
+	VFMADD213PS 32(SP), m, y    \
+	VFMADD213PS 0(SP), m, y     \
+	VFMADD231PS Y8, e, y        \
+	VMINPS 224(SP), y, y        \
+	VCVTTPS2DQ y, y
+
+// ENCODE16 makes 16 codes of the weights in x, as words in code that are not yet
+// brought up to 1. It leaves words of ones in near where approx says to settle. The
+// registers a to d are for its use; c may be x.
+#define ENCODE16(x, code, near, a, b, c, d) \
+	VPAND Y10, x, a             \
+	VPSUBW Y11, a, a            \
+	VPAND Y12, x, b             \
+	VPSRAD $16, a, c            \
+	VPSRLD $16, b, d            \
+	VPSLLD $16, a, a            \
+	VPSRAD $16, a, a            \
+	VPBLENDW $0xaa, Y15, b, b   \
+	POLYNOMIAL(a, b, code)      \
+	POLYNOMIAL(c, d, near)      \
+	VPSRLD $16, code, a         \
+	VPSLLD $16, near, b         \
+	VPBLENDW $0xaa, b, code, b  \
+	VPBLENDW $0xaa, near, a, code \
+	VPAND Y9, b, near           \
+	VPCMPEQW Y15, near, near
+
+// PACK packs two vectors of words to one of bytes, in order.
+#define PACK(pack, x1, x0, x) \
+	pack x1, x0, x              \
+	VPERMQ $0xd8, x, x
+
 // func avx2EncodeBF16(codes, signs, src *byte, n int, a *approx)
 TEXT ·avx2EncodeBF16(SB), NOSPLIT, $256-40
 	MOVQ codes+0(FP), DI
@@ -263,23 +330,46 @@ TEXT ·avx2EncodeBF16(SB), NOSPLIT, $256-40
 	MOVQ src+16(FP), SI
 	MOVQ n+24(FP), CX
 	MOVQ a+32(FP), BX
-	ENCODECONSTANTS
+	SPREADSCALED(approx_poly+0, 0, 0)
+	SPREADSCALED(approx_poly+4, 1, 32)
+	SPREADSCALED(approx_poly+8, 2, 64)
+	SPREADSCALED(approx_poly+12, 3, 96)
+	SPREADSCALED(approx_poly+16, 4, 128)
+	SPREADSCALED(approx_poly+20, 5, 160)
+	SPREADSCALED(approx_poly+24, 6, 192)
+	SPREAD(approx_high, 224)
+	VBROADCASTSS approx_slope(BX), Y8
+	VBROADCASTSS powers128<>+4(SB), Y9
+	VMULPS Y9, Y8, Y8
+	VPBROADCASTW approx_near(BX), Y9
+	VPBROADCASTD words<>+0(SB), Y10
+	VPBROADCASTD words<>+4(SB), Y11
+	VPBROADCASTD words<>+8(SB), Y12
+	VPCMPEQB Y13, Y13, Y13
+	VPABSB Y13, Y13
+	VPXOR Y15, Y15, Y15
 
 loop:
-	VPMOVZXWD 0(SI), Y0
-	VPSLLD $16, Y0, Y0
-	ENCODE(Y0, 0, Y4, Y5)
-	VPMOVZXWD 16(SI), Y1
-	VPSLLD $16, Y1, Y1
-	ENCODE(Y1, 1, Y6, Y7)
-	PACKPAIR(Y0, Y4, Y5, Y1, Y6, Y7, Y0, Y4, Y5)
-	VPMOVZXWD 32(SI), Y1
-	VPSLLD $16, Y1, Y1
-	ENCODE(Y1, 2, Y6, Y7)
-	VPMOVZXWD 48(SI), Y2
-	VPSLLD $16, Y2, Y2
-	ENCODE(Y2, 3, Y3, Y14)
-	FINISH
+	VMOVDQU 0(SI), Y0
+	VMOVDQU 32(SI), Y7
+	PACK(VPACKSSWB, Y7, Y0, Y1)
+	VPMOVMSKB Y1, R8
+	MOVL R8, (DX)
+	VPADDW Y0, Y0, Y1 // without the sign
+	VPADDW Y7, Y7, Y2
+	VPCMPEQW Y15, Y1, Y1
+	VPCMPEQW Y15, Y2, Y2
+	VPACKSSWB Y2, Y1, Y3
+	ENCODE16(Y0, Y1, Y2, Y4, Y5, Y0, Y6)
+	ENCODE16(Y7, Y4, Y5, Y0, Y14, Y7, Y6)
+	VPACKUSWB Y4, Y1, Y0
+	VPMAXUB Y13, Y0, Y0 // at least 1,
+	VPANDN Y0, Y3, Y0   // but for zeros
+	VPERMQ $0xd8, Y0, Y0
+	VMOVDQU Y0, (DI)
+	PACK(VPACKSSWB, Y5, Y2, Y2)
+	VPMOVMSKB Y2, R8
+	TESTL R8, R8
 	JNZ settle
 
 next:
