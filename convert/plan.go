@@ -7,6 +7,9 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/qinsconv/qinsconv/format"
 	"github.com/qinsconv/qinsconv/qins"
@@ -91,22 +94,39 @@ func PlanDir(ctx context.Context, in string, opts Options) (Plans, error) {
 	}
 	all := Part{}.share(make([]unit, len(d.shards)))
 	opts.Events(Start{In: in, Size: d.size(all), Files: len(d.shards), Tensors: d.tensors(all)})
-	progress := newOverall(opts.Events, d.size(all))
-	var plans Plans
-	for _, s := range d.shards {
-		inner := opts
-		inner.Events = progress.of(s.size())
-		if err := s.plan.prepare(ctx, inner); err != nil {
-			return nil, err
+	// Files are planned beside each other, as one of them may have too little
+	// for all workers.
+	var mu sync.Mutex
+	inner := opts
+	inner.Jobs = max(opts.Jobs/len(d.shards), 1)
+	inner.Events = func(e Event) {
+		if w, ok := e.(Warning); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			opts.Events(w)
 		}
-		if err := s.plan.predict(ctx, inner); err != nil {
-			return nil, err
-		}
-		s.plan.src.Close()
-		progress.advance(s.size())
-		plans = append(plans, s.plan)
 	}
-	return plans, nil
+	progress := newOverall(opts.Events, d.size(all))
+	plans := make(Plans, len(d.shards))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(opts.Jobs)
+	for i, s := range d.shards {
+		plans[i] = s.plan
+		group.Go(func() error {
+			defer s.plan.src.Close()
+			if err := s.plan.prepare(ctx, inner); err != nil {
+				return err
+			}
+			if err := s.plan.predict(ctx, inner); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			progress.advance(s.size())
+			return nil
+		})
+	}
+	return plans, group.Wait()
 }
 
 // SourceSize returns the size of the sources in bytes.
