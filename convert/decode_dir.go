@@ -26,7 +26,7 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	if err := separateFolders(in, out); err != nil {
 		return err
 	}
-	d := &dirDecoding{in: in, opts: opts}
+	d := &dirDecoding{in: in, opts: opts, names: map[string]string{}}
 	if err := d.list(); err != nil {
 		return err
 	}
@@ -67,8 +67,9 @@ type dirDecoding struct {
 	in      string
 	opts    Options
 	weights []decodedFile
-	side    []string // slash-separated
-	size    int64    // of the .qins files
+	names   map[string]string // of the files that .qins files become
+	side    []string          // slash-separated
+	size    int64             // of the .qins files
 	tensors int
 	written int64 // of decoded weights
 }
@@ -96,21 +97,7 @@ func (d *dirDecoding) list() error {
 		there[f.name] = true
 	}
 	for _, f := range files {
-		switch base := path.Base(f.name); {
-		case path.Ext(base) == qinsExt:
-			q, err := qins.Open(d.path(f.name))
-			if err != nil {
-				return err
-			}
-			ext := safetensorsExt
-			if q.Header().Source.Format == "gguf" {
-				ext = ggufExt
-			}
-			d.weights = append(d.weights, decodedFile{f.name, strings.TrimSuffix(f.name, qinsExt) + ext, f.size, len(q.Tensors())})
-			d.tensors += len(q.Tensors())
-			d.size += f.size
-			q.Close()
-		case base == DirManifestName:
+		if path.Base(f.name) == DirManifestName {
 			m, err := ReadDirManifest(d.path(f.name))
 			if err != nil {
 				return err
@@ -118,6 +105,27 @@ func (d *dirDecoding) list() error {
 			if err := d.complete(m, path.Dir(f.name), there); err != nil {
 				return err
 			}
+		}
+	}
+	for _, f := range files {
+		switch base := path.Base(f.name); {
+		case path.Ext(base) == qinsExt:
+			q, err := qins.Open(d.path(f.name))
+			if err != nil {
+				return err
+			}
+			if d.names[f.name] == "" {
+				ext := safetensorsExt
+				if q.Header().Source.Format == "gguf" {
+					ext = ggufExt
+				}
+				d.names[f.name] = strings.TrimSuffix(f.name, qinsExt) + ext
+			}
+			d.weights = append(d.weights, decodedFile{f.name, d.names[f.name], f.size, len(q.Tensors())})
+			d.tensors += len(q.Tensors())
+			d.size += f.size
+			q.Close()
+		case base == DirManifestName:
 		case strings.HasSuffix(base, qinsExt+manifestSuffix) && there[strings.TrimSuffix(f.name, manifestSuffix)]:
 		default:
 			d.side = append(d.side, f.name)
@@ -142,11 +150,14 @@ func (d *dirDecoding) list() error {
 	return nil
 }
 
-// complete checks that each file is there that a manifest lists.
+// complete checks that each file is there that a manifest lists, and takes over
+// the names that the sources had.
 func (d *dirDecoding) complete(m *DirManifest, folder string, there map[string]bool) error {
 	names := make([]string, 0, len(m.Files)+len(m.SideFiles))
 	for i := range m.Files {
-		names = append(names, m.Files[i].Output.Name)
+		f := &m.Files[i]
+		names = append(names, f.Output.Name)
+		d.names[path.Join(folder, f.Output.Name)] = path.Join(folder, f.Source.Name)
 	}
 	for i := range m.SideFiles {
 		names = append(names, m.SideFiles[i].Name)
@@ -262,9 +273,10 @@ func (d *dirDecoding) sideText(name string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return x.Rename(func(file string) string { return strings.TrimSuffix(file, qinsExt) + safetensorsExt }).Marshal()
+		text, err := x.Rename(func(file string) string { return d.below(path.Dir(name), d.names[sibling(name, file)]) }).Marshal()
+		return text, inFile(err, x.Name)
 	case path.Base(name) == configName:
-		text, err := os.ReadFile(d.path(name))
+		text, err := readConfigText(d.path(name))
 		if err != nil {
 			return nil, err
 		}
@@ -274,6 +286,14 @@ func (d *dirDecoding) sideText(name string) ([]byte, error) {
 		// It is none that was changed, whatever it is.
 	}
 	return nil, nil
+}
+
+// below is a name as a folder that it is below has it.
+func (d *dirDecoding) below(folder, name string) string {
+	if folder == "." {
+		return name
+	}
+	return strings.TrimPrefix(name, folder+"/")
 }
 
 // clearFolder removes what a killed run left in a temporary folder, its lock

@@ -152,6 +152,9 @@ type dirConversion struct {
 // newDirConversion decides about all tensors of a model.
 func newDirConversion(ctx context.Context, m *model, out string, loose bool, opts Options) (*dirConversion, error) {
 	d := &dirConversion{m: m, out: out, opts: opts, loose: loose}
+	for _, w := range m.warnings() {
+		opts.Events(w)
+	}
 	for _, s := range m.sets {
 		plans, err := planSet(ctx, m, s, opts)
 		if err != nil {
@@ -515,7 +518,7 @@ func (d *dirConversion) sideFile(name string) (out string, text []byte, err erro
 			}
 		}
 		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization {
-			if text, err = os.ReadFile(d.m.path(name)); err != nil {
+			if text, err = readConfigText(d.m.path(name)); err != nil {
 				return "", nil, err
 			}
 			text, err = addQuantization(text, quantizationConfig{quantMethod, qins.Version, string(d.opts.Layout), d.opts.Codec})

@@ -177,6 +177,17 @@ func isLocal(name string) bool {
 // makeFolder makes the folder name below root, and those that lead to it. What
 // stands in its way, a link included, is an error.
 func makeFolder(root, name string) error {
+	err := makeFolders(root, name)
+	for range 10 {
+		if !os.IsNotExist(err) {
+			break
+		}
+		err = makeFolders(root, name) // another run ended just now and removed one
+	}
+	return err
+}
+
+func makeFolders(root, name string) error {
 	full := root
 	for part := range strings.SplitSeq(name, "/") {
 		full = filepath.Join(full, part)

@@ -33,6 +33,15 @@ type model struct {
 	sets []*weightSet
 	side []folderFile // what is carried over, indices and configurations included
 	left []folderFile // weights that were not chosen
+
+	indices []folderIndex
+	indexed map[string]bool // files that an index names
+}
+
+// A folderIndex is an index and its place in a model.
+type folderIndex struct {
+	*safetensors.Index
+	name string // slash-separated, below the root
 }
 
 // A weightSet are the files of one folder that hold the tensors of one model.
@@ -67,7 +76,12 @@ func isWeights(name string) bool {
 }
 
 // outputName is the name of the .qins file made of a file of weights.
-func outputName(name string) string { return strings.TrimSuffix(name, path.Ext(name)) + qinsExt }
+func outputName(name string) string {
+	if isWeights(name) {
+		name = strings.TrimSuffix(name, path.Ext(name))
+	}
+	return name + qinsExt
+}
 
 // readModel lists the files of a model in a folder and finds out which belong
 // together. The patterns choose among the weights; all are taken where there is
@@ -77,16 +91,15 @@ func readModel(root string, patterns []string) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &model{root: root}
+	m := &model{root: root, indexed: map[string]bool{}}
+	if err := m.readIndices(files); err != nil {
+		return nil, err
+	}
 	var weights []folderFile
 	for _, f := range files {
-		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
-			if isWeights(folder) || strings.HasSuffix(folder, indexSuffix) {
-				return nil, &format.Error{File: m.path(folder), Problem: "this is a folder, expected a file"}
-			}
-		}
-		switch base := path.Base(f.name); {
-		case isWeights(f.name):
+		base := path.Base(f.name)
+		switch {
+		case isWeights(f.name) || m.indexed[f.name]: // which may have any name
 			chosen, err := matches(base, patterns)
 			if err != nil {
 				return nil, err
@@ -113,6 +126,29 @@ func readModel(root string, patterns []string) (*model, error) {
 		return nil, err
 	}
 	return m, m.checkOutputs()
+}
+
+// readIndices reads the indices among the files.
+func (m *model) readIndices(files []folderFile) error {
+	for _, f := range files {
+		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
+			if isWeights(folder) || strings.HasSuffix(folder, indexSuffix) {
+				return &format.Error{File: m.path(folder), Problem: "this is a folder, expected a file"}
+			}
+		}
+		if !strings.HasSuffix(f.name, indexSuffix) {
+			continue
+		}
+		x, err := safetensors.ReadIndex(m.path(f.name))
+		if err != nil {
+			return err
+		}
+		m.indices = append(m.indices, folderIndex{x, f.name})
+		for _, file := range x.Files() {
+			m.indexed[sibling(f.name, file)] = true
+		}
+	}
+	return nil
 }
 
 // matches reports whether one of the patterns matches a file's name.
@@ -148,15 +184,8 @@ func (m *model) group(weights []folderFile) error {
 		}
 		return sets[key]
 	}
-	for _, f := range m.side {
-		if !strings.HasSuffix(f.name, indexSuffix) {
-			continue
-		}
-		x, err := safetensors.ReadIndex(m.path(f.name))
-		if err != nil {
-			return err
-		}
-		if err := m.index(x, path.Dir(f.name), files, taken, set); err != nil {
+	for _, x := range m.indices {
+		if err := m.index(x, files, taken, set); err != nil {
 			return err
 		}
 	}
@@ -186,7 +215,8 @@ func (m *model) group(weights []folderFile) error {
 
 // index adds an index to the set of its folder, and to that the files that the
 // index names.
-func (m *model) index(x *safetensors.Index, folder string, files map[string]folderFile, taken map[string]*weightSet, set func(folder, key string) *weightSet) error {
+func (m *model) index(x folderIndex, files map[string]folderFile, taken map[string]*weightSet, set func(folder, key string) *weightSet) error {
+	folder := path.Dir(x.name)
 	var missing, unchosen []string
 	for _, name := range x.Files() {
 		full := path.Join(folder, name)
@@ -209,7 +239,7 @@ func (m *model) index(x *safetensors.Index, folder string, files map[string]fold
 		return &format.Error{File: x.Name, Problem: "--weights chooses only some of the files that the index names", Found: "not " + strings.Join(unchosen, ", ")}
 	}
 	s := set(folder, folder)
-	s.indices = append(s.indices, x)
+	s.indices = append(s.indices, x.Index)
 	for _, name := range x.Files() {
 		full := path.Join(folder, name)
 		if other := taken[full]; other != nil && other != s {
@@ -284,7 +314,7 @@ func (m *model) readConfigs() error {
 		if s.gguf || !slices.ContainsFunc(m.side, func(f folderFile) bool { return f.name == name }) {
 			continue
 		}
-		text, err := os.ReadFile(m.path(name))
+		text, err := readConfigText(m.path(name))
 		if err != nil {
 			return err
 		}
@@ -294,6 +324,35 @@ func (m *model) readConfigs() error {
 	}
 	return nil
 }
+
+// readConfigText reads a configuration, which is not long.
+func readConfigText(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > safetensors.MaxHeader {
+		return nil, &format.Error{File: path, Problem: "too long for a configuration", Found: fmt.Sprintf("%d bytes", info.Size())}
+	}
+	return os.ReadFile(path)
+}
+
+// warnings tells of what a user should know about the files.
+func (m *model) warnings() []Warning {
+	var list []Warning
+	for _, f := range m.left {
+		list = append(list, Warning{Message: m.path(f.name) + " is left out, as --weights does not choose it"})
+	}
+	for _, f := range m.side {
+		if slices.Contains(otherWeights, path.Ext(f.name)) && f.size >= 1<<20 {
+			list = append(list, Warning{Message: fmt.Sprintf("%s (%d bytes) is carried over as it is: it holds weights in another format, it seems", m.path(f.name), f.size)})
+		}
+	}
+	return list
+}
+
+// otherWeights are endings of files with weights that are not converted.
+var otherWeights = []string{".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot"}
 
 // checkOutputs checks that no two files become one.
 func (m *model) checkOutputs() error {

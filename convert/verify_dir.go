@@ -266,11 +266,11 @@ func sameSide(out, in string) (bool, error) {
 		got, err := x.Marshal()
 		return bytes.Equal(got, want), err
 	case filepath.Base(out) == configName:
-		got, err := os.ReadFile(out)
+		got, err := readConfigText(out)
 		if err != nil {
 			return false, err
 		}
-		want, err := os.ReadFile(in)
+		want, err := readConfigText(in)
 		if err != nil || bytes.Equal(got, want) {
 			return err == nil, err
 		}
