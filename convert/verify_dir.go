@@ -80,6 +80,7 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 		}
 		checks = append(checks, c)
 	}
+	v.opts.Events(Start{In: root, Size: v.total, Files: len(checks)})
 	return v.all(ctx, checks)
 }
 
