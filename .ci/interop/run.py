@@ -304,7 +304,7 @@ def check_source(source, folder):
 
 
 def check_document(folder):
-    """The examples of docs/format.md, section 15."""
+    """The examples of docs/format.md, section 16."""
     with open(os.path.join(ROOT, "docs", "format.md"), encoding="utf-8") as f:
         text = f.read().split("## 15. Checking a decoder")[1]
     blocks = re.findall(r"```(?:json)?\n(.*?)```", text, re.S)
