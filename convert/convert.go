@@ -32,7 +32,7 @@ type Options struct {
 	Layout qins.Layout // qins.DefaultLayout where empty
 	Codec  string      // the id of a codec, "log" where empty
 	Rules  []Rule      // before the default rules, the first that matches wins
-	Jobs   int         // workers; the number of processors where 0
+	Jobs   int         // processors to keep busy; all where 0
 	Force  bool        // replace an output that exists
 	Events func(Event) // may be nil
 
@@ -41,6 +41,8 @@ type Options struct {
 	Weights []string // patterns of the names of files to convert; all where empty
 	Part    Part     // a share of the files; all where zero
 	Finish  bool     // convert nothing, only complete what all parts have converted
+
+	limit limit // of Jobs; set by normalize and shared by all that a job does
 }
 
 // An OptionError says that the options are wrong.
@@ -77,6 +79,9 @@ func (o Options) normalize() (Options, error) {
 	}
 	if o.Jobs == 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
+	}
+	if o.limit == nil {
+		o.limit = make(limit, o.Jobs)
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
@@ -137,18 +142,17 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
-	// The source is hashed beside the conversion. A part of that is left to do
-	// when the output, in its turn, is hashed, so that both processors are busy
-	// to the end.
+	// The source is hashed beside the conversion.
+	pace := newPace()
 	group, groupCtx := errgroup.WithContext(ctx)
 	var sourceSum string
 	group.Go(func() (err error) {
-		sourceSum, err = hashFile(groupCtx, p.src, p.src.Size(), p.src.Name())
+		sourceSum, err = hashPaced(groupCtx, p.src, p.src.Size(), p.src.Name(), pace, opts.limit)
 		return err
 	})
 	var m *Manifest
 	group.Go(func() (err error) {
-		m, err = write(groupCtx, p, file, opts)
+		m, err = write(groupCtx, p, file, pace, opts)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -180,12 +184,13 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 }
 
 // write writes the file that a plan describes and measures it.
-func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest, error) {
+func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options) (*Manifest, error) {
+	defer pace.finished()
 	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
 	if err != nil {
 		return nil, inFile(err, p.src.Name())
 	}
-	job := &encoding{plan: p, writer: w, opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
+	job := &encoding{plan: p, writer: w, pace: pace, opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
 	if err := job.run(ctx); err != nil {
 		return nil, err
 	}
@@ -193,13 +198,14 @@ func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest,
 	if err != nil {
 		return nil, err
 	}
+	pace.finished()
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(file.Sync)
 	var hash string
 	group.Go(func() (err error) {
 		opts.Events(Progress{Phase: "hash", Done: 0, Total: sizes.Total()})
-		hash, err = hashFile(ctx, file, sizes.Total(), file.final)
+		hash, err = hashPaced(ctx, file, sizes.Total(), file.final, nil, opts.limit)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -232,6 +238,7 @@ type encodingTensor struct {
 type encoding struct {
 	plan    *Plan
 	writer  *qins.Writer
+	pace    *pace
 	opts    Options
 	tensors []encodingTensor
 }
@@ -244,7 +251,7 @@ type encodingResult struct {
 
 func (e *encoding) run(ctx context.Context) error {
 	total := e.plan.bytes(e.plan.isStored)
-	var done int64
+	var done, stored int64
 	finished := 0
 	packers := make([]*qins.Packer, e.opts.Jobs)
 	for i := range packers {
@@ -275,6 +282,8 @@ func (e *encoding) run(ctx context.Context) error {
 		t := &e.tensors[pc.tensor]
 		t.errs.Add(&r.sums)
 		done += int64(pc.size)
+		stored += r.chunk.Size()
+		e.pace.converted(done, stored)
 		e.opts.Events(Progress{Phase: "convert", Done: done, Total: total})
 		if pc.last {
 			t.weights.drop()
@@ -282,7 +291,7 @@ func (e *encoding) run(ctx context.Context) error {
 		}
 		return nil
 	}
-	err := runPieces(ctx, e.plan.src, e.opts.Jobs, e.plan.pieces(e.plan.isStored), process, commit)
+	err := runPieces(ctx, e.plan.src, e.opts, e.plan.pieces(e.plan.isStored), process, commit)
 	if err != nil {
 		return err
 	}

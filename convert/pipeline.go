@@ -49,14 +49,15 @@ type batch[R any] struct {
 	done    chan error
 }
 
-// runPieces reads each piece from src, unless that is nil, hands it to one of jobs workers, and
-// commits the results in the order of the pieces. The number of batches under
-// way is fixed, and with it the memory. process may be called by all workers at
-// once, commit is not. data is valid until process returns.
-func runPieces[R any](ctx context.Context, src format.Source, jobs int, list iter.Seq[piece],
+// runPieces reads each piece from src, unless that is nil, hands it to one of
+// opts.Jobs workers, and commits the results in the order of the pieces. The
+// number of batches under way is fixed, and with it the memory. process may be
+// called by all workers at once, commit is not. data is valid until process
+// returns.
+func runPieces[R any](ctx context.Context, src format.Source, opts Options, list iter.Seq[piece],
 	process func(worker int, p piece, data []byte, r *R) error, commit func(p piece, r *R) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	count := 2*jobs + 1
+	count := 2*opts.Jobs + 1
 	free := make(chan *batch[R], count)
 	tasks := make(chan *batch[R], count)
 	ordered := make(chan *batch[R], count)
@@ -96,13 +97,16 @@ func runPieces[R any](ctx context.Context, src format.Source, jobs int, list ite
 		}
 		return nil
 	})
-	for worker := range jobs {
+	for worker := range opts.Jobs {
 		group.Go(func() error {
 			for b := range tasks {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				b.done <- b.run(src, worker, process)
+				opts.limit.begin()
+				err := b.run(src, worker, process)
+				opts.limit.end()
+				b.done <- err
 			}
 			return nil
 		})
@@ -117,10 +121,11 @@ func runPieces[R any](ctx context.Context, src format.Source, jobs int, list ite
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			for i, p := range b.pieces {
-				if err := commit(p, &b.results[i]); err != nil {
-					return err
-				}
+			opts.limit.begin()
+			err := b.commit(commit)
+			opts.limit.end()
+			if err != nil {
+				return err
 			}
 			free <- b
 		}
@@ -164,6 +169,16 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 				return err
 			}
 			data = data[p.size:]
+		}
+	}
+	return nil
+}
+
+// commit commits the results of a batch.
+func (b *batch[R]) commit(commit func(piece, *R) error) error {
+	for i, p := range b.pieces {
+		if err := commit(p, &b.results[i]); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -26,5 +26,5 @@ func (p *Plan) survey(ctx context.Context, opts Options) ([]codec.Scan, error) {
 		opts.Events(Progress{Phase: "survey", Done: done, Total: total})
 		return nil
 	}
-	return scans, runPieces(ctx, p.src, opts.Jobs, p.pieces(wanted), process, commit)
+	return scans, runPieces(ctx, p.src, opts, p.pieces(wanted), process, commit)
 }

@@ -427,7 +427,7 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		}
 		return nil
 	}
-	return v.findError(runPieces(ctx, src, v.jobs, d.pieces(), process, commit))
+	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), process, commit))
 }
 
 func errorString(e *TensorError) string {
