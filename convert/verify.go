@@ -41,12 +41,15 @@ type Finding struct {
 
 // A Report lists what verification looked at and found.
 type Report struct {
-	File     string    // the .qins file, or the folder
-	Manifest string    // its manifest, empty where there is none
-	Against  string    // the source that it was compared with, if any
-	Files    int       // that were checked, .qins files and others
-	Tensors  int       // that were checked
-	Findings []Finding // none where all is well
+	File     string // the .qins file, or the folder
+	Manifest string // its manifest, empty where there is none
+	// Manifests counts those that were checked: of a folder that is no model,
+	// but holds some, each has its own.
+	Manifests int
+	Against   string    // the source that it was compared with, if any
+	Files     int       // that were checked, .qins files and others
+	Tensors   int       // that were checked
+	Findings  []Finding // none where all is well
 }
 
 // OK reports whether nothing is wrong.
@@ -187,6 +190,7 @@ func (v *fileCheck) run(ctx context.Context) error {
 		v.count(0)
 	}
 	if v.m == nil && v.manifest != "" {
+		v.countManifest()
 		v.m, err = ReadManifest(v.manifest)
 		if err := v.findError(err); err != nil {
 			return err
@@ -209,6 +213,13 @@ func (v *verification) count(tensors int) {
 	defer v.mu.Unlock()
 	v.report.Files++
 	v.report.Tensors += tensors
+}
+
+// countManifest counts a manifest that was looked at.
+func (v *verification) countManifest() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report.Manifests++
 }
 
 // progress says that so many bytes more were checked.

@@ -123,6 +123,7 @@ func (v *verification) all(ctx context.Context, checks []*fileCheck) error {
 // folder that verification began with.
 func (v *verification) model(ctx context.Context, root, against, folder string, files []folderFile) ([]*fileCheck, error) {
 	manifest := filepath.Join(root, DirManifestName)
+	v.countManifest()
 	m, err := ReadDirManifest(manifest)
 	if err != nil {
 		return nil, v.findError(err)

@@ -454,9 +454,12 @@ func (p *textPrinter) report(r *convert.Report) error {
 	if r.Files > 1 {
 		against = append([]string{fmt.Sprintf("%d files", r.Files)}, against...)
 	}
-	if r.Manifest != "" {
+	switch {
+	case r.Manifest != "":
 		against = append(against, "the manifest")
-	} else {
+	case r.Manifests > 0:
+		against = append(against, fmt.Sprintf("%d manifests", r.Manifests))
+	default:
 		against = append(against, "no manifest")
 	}
 	if r.Against != "" {
