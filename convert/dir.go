@@ -225,8 +225,10 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 	if d.opts.Finish {
 		mine = nil
 	}
+	var whole map[string]*Manifest
 	if !d.opts.Force {
-		if err := d.recall(ctx, mine, done); err != nil {
+		var err error
+		if whole, err = d.recall(ctx, mine, done); err != nil {
 			return nil, err
 		}
 	}
@@ -251,6 +253,7 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 		report(i, Unchanged)
 	}
 	if len(todo) > 0 {
+		whole = nil
 		if err := d.reopen(); err != nil {
 			return nil, err
 		}
@@ -275,7 +278,7 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 		r.Converted++
 		report(i, Converted)
 	}
-	return r, d.end(ctx, r, done)
+	return r, d.end(ctx, r, done, whole)
 }
 
 // makeFolders makes the folders for an output and its record.
@@ -287,11 +290,12 @@ func (d *dirConversion) makeFolders(outName string) error {
 	return makeFolder(d.out, path.Join(stateFolder, recordsFolder, folder))
 }
 
-// recall finds out which shards an earlier run finished.
-func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) error {
+// recall finds out which shards an earlier run finished, and returns what the
+// folder's manifest says.
+func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) (map[string]*Manifest, error) {
 	whole, err := d.manifest()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(d.opts.Jobs)
@@ -312,7 +316,7 @@ func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest
 			return err
 		})
 	}
-	return group.Wait()
+	return whole, group.Wait()
 }
 
 // manifest returns what the folder's manifest says of each output, nothing where
@@ -390,8 +394,9 @@ func (d *dirConversion) reopen() error {
 	return syncDir(d.out)
 }
 
-// end writes what belongs to the whole model, once every file is there.
-func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest) error {
+// end writes what belongs to the whole model, once every file is there. whole is
+// what the folder's manifest says, where that was read already.
+func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole map[string]*Manifest) error {
 	if d.loose {
 		return nil
 	}
@@ -400,9 +405,10 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest)
 		return err
 	}
 	defer lock.release()
-	whole, err := d.manifest()
-	if err != nil {
-		return err
+	if whole == nil && slices.Contains(done, nil) {
+		if whole, err = d.manifest(); err != nil {
+			return err
+		}
 	}
 	for i, s := range d.shards {
 		if done[i] != nil {

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -45,6 +46,9 @@ func Inspect(path string) (*Inspection, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s: is a directory, expected one of its files", path)
 	}
 	if isGGUF(f) {
 		return inspectGGUF(f, info.Size(), path)
