@@ -259,7 +259,7 @@ func (f *finder) folder(name string, open []string) error {
 		return err
 	}
 	var weights []string
-	isModel := false
+	isModel, left := false, false
 	for _, e := range entries {
 		switch {
 		case e.Name() == "model_index.json":
@@ -271,12 +271,17 @@ func (f *finder) folder(name string, open []string) error {
 			}
 			if chosen {
 				weights = append(weights, e.Name())
+			} else {
+				left = true
 			}
 		}
 	}
 	for _, e := range entries {
-		if len(weights) > 0 && (slices.Contains(modelMarks, e.Name()) || strings.HasSuffix(e.Name(), indexSuffix)) {
+		switch {
+		case len(weights) > 0 && slices.Contains(modelMarks, e.Name()):
 			isModel = true
+		case strings.HasSuffix(e.Name(), indexSuffix) && (len(weights) > 0 || !left):
+			isModel = true // its files may be in other folders, or missing
 		}
 	}
 	base := filepath.Base(open[len(open)-1])

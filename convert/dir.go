@@ -125,7 +125,10 @@ func IsModel(path string) bool {
 func vacantFolder(out string, force bool) error {
 	entries, err := os.ReadDir(out)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Mkdir(out, 0o777)
+		if err = os.Mkdir(out, 0o777); errors.Is(err, fs.ErrExist) {
+			return nil // another part made it just now
+		}
+		return err
 	}
 	if err != nil || len(entries) == 0 || force {
 		return err
@@ -281,13 +284,16 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 	return r, d.end(ctx, r, done, whole)
 }
 
-// makeFolders makes the folders for an output and its record.
+// makeFolders makes the folders for an output and its record. That of the state
+// comes first: it tells other parts whose folder this is.
 func (d *dirConversion) makeFolders(outName string) error {
 	folder := path.Dir(outName)
-	if err := makeFolder(d.out, folder); err != nil || d.loose {
-		return err
+	if !d.loose {
+		if err := makeFolder(d.out, path.Join(stateFolder, recordsFolder, folder)); err != nil {
+			return err
+		}
 	}
-	return makeFolder(d.out, path.Join(stateFolder, recordsFolder, folder))
+	return makeFolder(d.out, folder)
 }
 
 // recall finds out which shards an earlier run finished, and returns what the

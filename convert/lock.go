@@ -22,8 +22,11 @@ type folderLock struct {
 // those that convert other parts of the same input.
 func lockFolder(folder string, shared bool) (*folderLock, error) {
 	l, err := lockState(folder, "lock", lockMode{shared: shared})
-	if err != nil {
+	switch {
+	case errors.Is(err, errLocked):
 		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: cannot be locked: %w", folder, err)
 	}
 	return l, nil
 }

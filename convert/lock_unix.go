@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errLocked says that another process holds a lock.
+const errLocked = unix.EWOULDBLOCK
+
 // lockFile takes a lock, which ends with the process.
 func lockFile(f *os.File, mode lockMode) error {
 	how := unix.LOCK_EX

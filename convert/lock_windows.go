@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// errLocked says that another process holds a lock.
+const errLocked = windows.ERROR_LOCK_VIOLATION
+
 // lockFile takes a lock, which ends with the process.
 func lockFile(f *os.File, mode lockMode) error {
 	const all = ^uint32(0)

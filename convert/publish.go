@@ -56,7 +56,10 @@ func create(path string, force bool) (*output, error) {
 		}
 		if err := lockFile(f, lockMode{}); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)
+			if errors.Is(err, errLocked) {
+				return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)
+			}
+			return nil, fmt.Errorf("%s: cannot be locked: %w", o.temp, err)
 		}
 		// The file may have been published or removed before it was locked.
 		same, err := stillThere(f, o.temp)

@@ -376,24 +376,26 @@ func (p *textPrinter) batch(r *convert.BatchResult) error {
 	if p.quiet {
 		return nil
 	}
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "before\tafter\tratio\ttime\t \tmodel")
+	row := func(before, after, ratio string, seconds float64, status, model string) {
+		fmt.Fprintf(p.out, "%10s  %10s  %7s  %9.1f s  %-9s  %s\n", before, after, ratio, seconds, status, model)
+	}
+	fmt.Fprintf(p.out, "%10s  %10s  %7s  %11s  %-9s  %s\n", "before", "after", "ratio", "time", "", "model")
 	var before, after int64
 	var seconds float64
 	for _, m := range r.Models {
 		before, after, seconds = before+m.SourceSize, after+m.OutputSize, seconds+m.Seconds
 		if m.Status == convert.ModelFailed {
-			fmt.Fprintf(w, "-\t-\t-\t%.1f s\t%s\t%s\n", m.Seconds, m.Status, printable(m.Model))
+			row("-", "-", "-", m.Seconds, string(m.Status), printable(m.Model))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f×\t%.1f s\t%s\t%s\n", humanize.IBytes(uint64(m.SourceSize)), humanize.IBytes(uint64(m.OutputSize)), m.Ratio, m.Seconds, m.Status, printable(m.Model))
+		row(humanize.IBytes(uint64(m.SourceSize)), humanize.IBytes(uint64(m.OutputSize)), fmt.Sprintf("%.2f×", m.Ratio), m.Seconds, string(m.Status), printable(m.Model))
 	}
-	ratio := 0.0
+	ratio := "-"
 	if after > 0 {
-		ratio = float64(before) / float64(after)
+		ratio = fmt.Sprintf("%.2f×", float64(before)/float64(after))
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.2f×\t%.1f s\t%d failed\t%d models\n", humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, r.Failed, len(r.Models))
-	return w.Flush()
+	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), fmt.Sprintf("of %d", len(r.Models)))
+	return nil
 }
 
 func (p *textPrinter) plan(in string, plans convert.Plans) error {
