@@ -111,7 +111,7 @@ type verification struct {
 
 // alone checks a file that is named by itself, or by its manifest.
 func (v *verification) alone(ctx context.Context, path, against string) error {
-	c := &fileCheck{verification: v, path: path, against: against, jobs: v.opts.Jobs}
+	c := &fileCheck{verification: v, path: path, against: against, jobs: v.opts.Jobs, alone: true}
 	if strings.HasSuffix(path, manifestSuffix) {
 		c.path, c.manifest = strings.TrimSuffix(path, manifestSuffix), path
 	} else if _, err := os.Stat(ManifestPath(path)); err == nil {
@@ -166,6 +166,7 @@ type fileCheck struct {
 	name     string    // of the output in m, where that is not the file's own
 	against  string    // the source, empty where it is not compared
 	jobs     int
+	alone    bool // there are no others
 }
 
 func (v *fileCheck) run(ctx context.Context) error {
@@ -175,6 +176,9 @@ func (v *fileCheck) run(ctx context.Context) error {
 	}
 	if f != nil {
 		defer f.Close()
+		if v.alone {
+			v.opts.Events(Start{In: v.path, Size: f.Size(), Tensors: len(f.Tensors())})
+		}
 		v.count(len(f.Tensors()))
 		if err := v.checkFile(ctx, f); err != nil {
 			return err

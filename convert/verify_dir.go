@@ -25,8 +25,10 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 	if err := w.run(); err != nil {
 		return v.findError(err)
 	}
+	files := 0
 	for _, f := range w.files {
 		if path.Ext(f.name) == qinsExt {
+			files++
 			v.total += f.size
 		}
 	}
@@ -54,6 +56,7 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 	if has(models, ".") {
 		v.report.Manifest = filepath.Join(root, DirManifestName)
 	}
+	v.opts.Events(Start{In: root, Size: v.total, Files: files})
 	join := func(folder, name string) string { return filepath.Join(folder, filepath.FromSlash(name)) }
 	var checks []*fileCheck
 	for folder, files := range models {
