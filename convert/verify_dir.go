@@ -25,8 +25,10 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 	if err := w.run(); err != nil {
 		return v.findError(err)
 	}
+	files := 0
 	for _, f := range w.files {
 		if path.Ext(f.name) == qinsExt {
+			files++
 			v.total += f.size
 		}
 	}
@@ -54,6 +56,7 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 	if has(models, ".") {
 		v.report.Manifest = filepath.Join(root, DirManifestName)
 	}
+	v.opts.Events(Start{In: root, Size: v.total, Files: files})
 	join := func(folder, name string) string { return filepath.Join(folder, filepath.FromSlash(name)) }
 	var checks []*fileCheck
 	for folder, files := range models {
@@ -187,16 +190,17 @@ func (v *verification) index(m *DirManifest, name, full string) error {
 	if err != nil {
 		return v.findError(err)
 	}
-	in := map[string]string{}
+	// Several models of a folder may have tensors of the same name.
+	type tensor struct{ file, name string }
+	in := map[tensor]bool{}
 	for i := range m.Files {
 		for _, t := range m.Files[i].Tensors {
-			in[path.Join(path.Dir(name), t.Name)] = m.Files[i].Output.Name
+			in[tensor{m.Files[i].Output.Name, t.Name}] = true
 		}
 	}
 	for _, e := range x.Entries {
-		want := path.Join(path.Dir(name), e.Value)
-		if found := in[path.Join(path.Dir(name), e.Key)]; found != want {
-			v.find(Differs, full, e.Key, "the index says that it is in %s, the manifest in %s", format.Quote(want), format.Quote(found))
+		if file := path.Join(path.Dir(name), e.Value); !in[tensor{file, e.Key}] {
+			v.find(Differs, full, e.Key, "the index says that it is in %s, the manifest does not", format.Quote(file))
 		}
 	}
 	return nil
