@@ -227,11 +227,11 @@ func (e *UnfinishedError) Error() string {
 // findModels finds the models below a folder, in the order of their names.
 func findModels(src string, opts Options) ([]*batchItem, error) {
 	f := &finder{src: src, opts: opts}
-	var err error
-	if f.real, err = resolve(src); err != nil {
+	real, err := resolve(src)
+	if err != nil {
 		return nil, err
 	}
-	if err := f.folder(".", []string{f.real}); err != nil {
+	if err := f.folder(".", []string{real}); err != nil {
 		return nil, err
 	}
 	if len(f.items) == 0 {
@@ -242,9 +242,9 @@ func findModels(src string, opts Options) ([]*batchItem, error) {
 
 // A finder looks for models.
 type finder struct {
-	src, real string // real is src without links
-	opts      Options
-	items     []*batchItem
+	src   string
+	opts  Options
+	items []*batchItem
 }
 
 // modelMarks are files that make a folder with weights a model directory.
@@ -299,17 +299,12 @@ func (f *finder) folder(name string, open []string) error {
 		if err != nil || !info.IsDir() || ignored(child) || strings.HasPrefix(base, "models--") && e.Name() != "snapshots" {
 			continue
 		}
-		real := filepath.Join(open[len(open)-1], e.Name())
-		if e.Type()&fs.ModeSymlink != 0 {
-			if real, err = resolve(filepath.Join(full, e.Name())); err != nil {
-				return err
-			}
-			if !within(real, f.real) || slices.Contains(open, real) {
-				f.opts.Events(Warning{Message: fmt.Sprintf("%s: passed over, as it is a link to a folder outside, or to one that it is in", filepath.Join(full, e.Name()))})
-				continue
-			}
+		inner, err := enter(filepath.Join(full, e.Name()), e, open)
+		if err != nil {
+			f.opts.Events(Warning{Message: fmt.Sprintf("passed over: %v", err)})
+			continue
 		}
-		if err := f.folder(child, append(slices.Clip(open), real)); err != nil {
+		if err := f.folder(child, inner); err != nil {
 			return err
 		}
 	}

@@ -23,31 +23,20 @@ type folderFile struct {
 // wherever they lead, as the snapshots of a hub cache have them; links to
 // folders only inside of the folder.
 type folderWalk struct {
-	root, real string // real is root without links
-	files      []folderFile
-	// enter says whether to look into a folder; nil is always.
-	enter func(name string) (bool, error)
+	root  string
+	files []folderFile
 }
 
 // listFolder lists the files below a folder, sorted by name within each of its
 // folders. What version control and download tools keep there is left out.
 func listFolder(root string) ([]folderFile, error) {
-	w := &folderWalk{root: root}
-	if err := w.run(); err != nil {
+	real, err := resolve(root)
+	if err != nil {
 		return nil, err
 	}
-	return w.files, nil
-}
-
-func (w *folderWalk) run() error {
-	var err error
-	if w.real, err = filepath.EvalSymlinks(w.root); err != nil {
-		return err
-	}
-	if w.real, err = filepath.Abs(w.real); err != nil {
-		return err
-	}
-	return w.walk(".", []string{w.real})
+	w := &folderWalk{root: root}
+	err = w.walk(".", []string{real})
+	return w.files, err
 }
 
 // ignored reports whether a folder holds nothing of a model.
@@ -85,7 +74,11 @@ func (w *folderWalk) walk(folder string, open []string) error {
 			return &format.Error{File: full, Problem: "this is neither a file nor a folder", Found: info.Mode().Type().String()}
 		case ignored(name):
 		default:
-			if err := w.folder(name, e, open); err != nil {
+			inner, err := enter(full, e, open)
+			if err != nil {
+				return err
+			}
+			if err := w.walk(name, inner); err != nil {
 				return err
 			}
 		}
@@ -93,29 +86,23 @@ func (w *folderWalk) walk(folder string, open []string) error {
 	return nil
 }
 
-func (w *folderWalk) folder(name string, e fs.DirEntry, open []string) error {
-	if w.enter != nil {
-		if ok, err := w.enter(name); !ok || err != nil {
-			return err
-		}
-	}
+// enter adds the folder at full, an entry of the last of the open ones, to
+// those. A link must not lead out of the first of them, nor in a circle.
+func enter(full string, e fs.DirEntry, open []string) ([]string, error) {
 	real := filepath.Join(open[len(open)-1], e.Name())
 	if e.Type()&fs.ModeSymlink != 0 {
 		var err error
-		if real, err = filepath.EvalSymlinks(w.path(name)); err != nil {
-			return err
+		if real, err = resolve(full); err != nil {
+			return nil, err
 		}
-		if real, err = filepath.Abs(real); err != nil {
-			return err
-		}
-		if !within(real, w.real) {
-			return &format.Error{File: w.path(name), Problem: "the link leads to a folder outside", Found: format.Quote(real), Expected: "a folder below " + format.Quote(w.real)}
+		if !within(real, open[0]) {
+			return nil, &format.Error{File: full, Problem: "the link leads to a folder outside", Found: format.Quote(real), Expected: "a folder below " + format.Quote(open[0])}
 		}
 		if slices.Contains(open, real) {
-			return &format.Error{File: w.path(name), Problem: "the link leads to a folder that it is in", Found: format.Quote(real)}
+			return nil, &format.Error{File: full, Problem: "the link leads to a folder that it is in", Found: format.Quote(real)}
 		}
 	}
-	return w.walk(name, append(slices.Clip(open), real))
+	return append(slices.Clip(open), real), nil
 }
 
 func (w *folderWalk) path(name string) string { return filepath.Join(w.root, filepath.FromSlash(name)) }

@@ -21,25 +21,25 @@ import (
 // and loose files there. against is the folder with their sources, in the same
 // places; empty where they are not compared.
 func (v *verification) folder(ctx context.Context, root, against string) error {
-	w := &folderWalk{root: root}
-	if err := w.run(); err != nil {
+	list, err := listFolder(root)
+	if err != nil {
 		return v.findError(err)
 	}
 	files := 0
-	for _, f := range w.files {
+	for _, f := range list {
 		if path.Ext(f.name) == qinsExt {
 			files++
 			v.total += f.size
 		}
 	}
 	models := map[string][]folderFile{} // the files of each folder with a manifest
-	for _, f := range w.files {
+	for _, f := range list {
 		if path.Base(f.name) == DirManifestName {
 			models[path.Dir(f.name)] = nil
 		}
 	}
 	var loose []folderFile
-	for _, f := range w.files {
+	for _, f := range list {
 		folder := path.Dir(f.name)
 		for folder != "." && !has(models, folder) {
 			folder = path.Dir(folder)
@@ -83,7 +83,6 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 		}
 		checks = append(checks, c)
 	}
-	v.opts.Events(Start{In: root, Size: v.total, Files: len(checks)})
 	return v.all(ctx, checks)
 }
 

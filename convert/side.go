@@ -1,0 +1,142 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/qins"
+)
+
+// sideFiles carries over what holds no weights, sorted by name.
+func (d *dirConversion) sideFiles(ctx context.Context) ([]SideFile, error) {
+	list := []SideFile{}
+	for _, f := range d.m.side {
+		name, text, err := d.sideFile(f.name)
+		if err != nil {
+			return nil, err
+		}
+		if name == "" {
+			continue
+		}
+		if folder := path.Dir(name); folder != "." {
+			if err := makeFolder(d.out, folder); err != nil {
+				return nil, err
+			}
+		}
+		side, err := carry(ctx, filepath.Join(d.out, filepath.FromSlash(name)), d.m.path(f.name), text)
+		if err != nil {
+			return nil, err
+		}
+		side.Name = name
+		list = append(list, side)
+	}
+	slices.SortFunc(list, func(a, b SideFile) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// carry publishes a copy of a file at out, or the text where there is one.
+func carry(ctx context.Context, out, in string, text []byte) (SideFile, error) {
+	if text != nil {
+		return copyFile(ctx, out, bytes.NewReader(text), int64(len(text)), in)
+	}
+	file, err := openFile(in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	defer file.Close()
+	side, err := copyFile(ctx, out, file, file.info.Size(), in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	info, err := os.Stat(in)
+	if err != nil {
+		return SideFile{}, err
+	}
+	return side, file.same(info)
+}
+
+// sideFile returns the name of a side file in the output, empty where it has no
+// place there, and what it holds, where that is not what it was.
+func (d *dirConversion) sideFile(name string) (out string, text []byte, err error) {
+	for _, s := range d.m.sets {
+		for _, x := range s.indices {
+			if x.Name == d.m.path(name) {
+				text, err := x.Rename(outputName).Marshal()
+				return strings.TrimSuffix(name, indexSuffix) + qinsIndex, text, err
+			}
+		}
+		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization {
+			if text, err = readConfigText(d.m.path(name)); err != nil {
+				return "", nil, err
+			}
+			text, err = addQuantization(text, quantizationConfig{quantMethod, qins.Version, string(d.opts.Layout), d.opts.Codec})
+			return name, text, inFile(err, d.m.path(name))
+		}
+	}
+	if strings.HasSuffix(name, indexSuffix) {
+		return "", nil, nil // of weights that were not chosen
+	}
+	return name, nil, nil
+}
+
+// writeFile publishes a file with the given bytes, unless it is there already.
+func writeFile(path string, text []byte) error {
+	_, err := copyFile(context.Background(), path, bytes.NewReader(text), int64(len(text)), path)
+	return err
+}
+
+// copyFile publishes a copy of what from holds, unless it is there already.
+// Errors give what is read that name.
+func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, name string) (SideFile, error) {
+	sum, err := hashFile(ctx, from, size, name)
+	if err != nil {
+		return SideFile{}, err
+	}
+	copied := SideFile{Size: uint64(size), SHA256: sum}
+	if same, err := holds(ctx, path, copied); same || err != nil {
+		return copied, err
+	}
+	o, err := create(path, true)
+	if err != nil {
+		return SideFile{}, err
+	}
+	defer o.discard()
+	if _, err := io.Copy(io.NewOffsetWriter(o, 0), io.NewSectionReader(from, 0, size)); err != nil {
+		return SideFile{}, err
+	}
+	if err := o.Sync(); err != nil {
+		return SideFile{}, err
+	}
+	return copied, publish(o)
+}
+
+// holds reports whether there is a file at path with that size and sum.
+func holds(ctx context.Context, path string, want SideFile) (bool, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || uint64(info.Size()) != want.Size) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sum, err := hashFile(ctx, f, info.Size(), path)
+	var bad *format.Error
+	if errors.As(err, &bad) {
+		return false, nil // it has become shorter
+	}
+	return err == nil && sum == want.SHA256, err
+}
