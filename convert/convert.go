@@ -250,8 +250,8 @@ type encodingResult struct {
 }
 
 func (e *encoding) run(ctx context.Context) error {
-	total := e.plan.bytes(e.plan.isStored)
-	var done, stored int64
+	meter := e.opts.meter("convert", e.plan.bytes(e.plan.isStored))
+	stored := int64(0)
 	finished := 0
 	packers := make([]*qins.Packer, e.opts.Jobs)
 	for i := range packers {
@@ -281,10 +281,9 @@ func (e *encoding) run(ctx context.Context) error {
 		}
 		t := &e.tensors[pc.tensor]
 		t.errs.Add(&r.sums)
-		done += int64(pc.size)
+		meter.add(pc.size)
 		stored += r.chunk.Size()
-		e.pace.converted(done, stored)
-		e.opts.Events(Progress{Phase: "convert", Done: done, Total: total})
+		e.pace.converted(meter.now.Done, stored)
 		if pc.last {
 			t.weights.drop()
 			report(pc.tensor)

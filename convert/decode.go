@@ -286,10 +286,11 @@ func (z zeroExtended) ReadAt(p []byte, off int64) (int, error) {
 
 func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 	readers := d.readers()
-	var total, done int64
+	total := int64(0)
 	for _, t := range d.targets {
 		total += t.Size
 	}
+	meter := d.opts.meter("decode", total)
 	finished := 0
 	report := func(i int) {
 		finished++
@@ -316,8 +317,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 		if err := w.WriteAt(r.data, pc.tensor, pc.off-t.Offset); err != nil {
 			return err
 		}
-		done += int64(pc.size)
-		d.opts.Events(Progress{Phase: "decode", Done: done, Total: total})
+		meter.add(pc.size)
 		if pc.last {
 			report(pc.tensor)
 			return d.checkSum(pc.tensor, &sums)

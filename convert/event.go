@@ -32,6 +32,27 @@ type Progress struct {
 	Total int64  `json:"total"`
 }
 
+// A meter sends the progress of a phase, in a few hundred steps at most, so that
+// events cost nothing that grows with the data.
+type meter struct {
+	events func(Event)
+	now    Progress
+	next   int64
+}
+
+func (o Options) meter(phase string, total int64) *meter {
+	return &meter{events: o.Events, now: Progress{Phase: phase, Total: total}}
+}
+
+// add says that so many bytes more are done.
+func (m *meter) add(n int) {
+	m.now.Done += int64(n)
+	if m.now.Done >= m.next || m.now.Done == m.now.Total {
+		m.next = m.now.Done + m.now.Total/256
+		m.events(m.now)
+	}
+}
+
 // TensorDone says that a tensor is finished.
 type TensorDone struct {
 	Index       int          `json:"index"` // from 1, in the order of being finished

@@ -395,7 +395,7 @@ func (p *Plan) predict(ctx context.Context, opts Options) error {
 		packers[i] = qins.NewPacker()
 	}
 	wanted := func(i int) bool { return p.isStored(i) && p.Tensors[i].IsStream() }
-	total, done := p.bytes(wanted), int64(0)
+	meter := opts.meter("estimate", p.bytes(wanted))
 	process := func(worker int, pc piece, data []byte, size *int64) (err error) {
 		t := &p.Tensors[pc.tensor]
 		var w *qins.Weights
@@ -409,8 +409,7 @@ func (p *Plan) predict(ctx context.Context, opts Options) error {
 	}
 	commit := func(pc piece, size *int64) error {
 		streams[pc.tensor] += *size
-		done += int64(pc.size)
-		opts.Events(Progress{Phase: "estimate", Done: done, Total: total})
+		meter.add(pc.size)
 		if pc.last {
 			weights[pc.tensor].drop()
 		}

@@ -14,7 +14,7 @@ func (p *Plan) survey(ctx context.Context, opts Options) ([]codec.Scan, error) {
 		scans[i] = codec.NewScan()
 	}
 	wanted := func(i int) bool { return p.Tensors[i].Action == qins.Encoded }
-	total, done := p.bytes(wanted), int64(0)
+	meter := opts.meter("survey", p.bytes(wanted))
 	process := func(_ int, pc piece, data []byte, s *codec.Scan) error {
 		*s = codec.NewScan()
 		qins.Scan(p.Tensors[pc.tensor].DType, data, s)
@@ -22,8 +22,7 @@ func (p *Plan) survey(ctx context.Context, opts Options) ([]codec.Scan, error) {
 	}
 	commit := func(pc piece, s *codec.Scan) error {
 		scans[pc.tensor].Merge(*s)
-		done += int64(pc.size)
-		opts.Events(Progress{Phase: "survey", Done: done, Total: total})
+		meter.add(pc.size)
 		return nil
 	}
 	return scans, runPieces(ctx, p.src, opts, p.pieces(wanted), process, commit)

@@ -209,12 +209,13 @@ func (t *tier) sample(ctx context.Context, candidates [][]int, seed maphash.Seed
 // hash hashes each candidate.
 func (t *tier) hash(ctx context.Context, candidates [][]int, seed maphash.Seed, opts Options) (map[place]uint64, error) {
 	hashes := map[place]uint64{}
-	var total, done int64
+	total := int64(0)
 	for i, list := range candidates {
 		for _, j := range list {
 			total += t.at(place{i, j}).at.Size
 		}
 	}
+	meter := opts.meter("compare", total)
 	for i, list := range candidates {
 		if len(list) == 0 {
 			continue
@@ -232,8 +233,7 @@ func (t *tier) hash(ctx context.Context, candidates [][]int, seed maphash.Seed, 
 			const odd = 0x9e3779b97f4a7c15
 			at := place{i, pc.tensor}
 			hashes[at] = (hashes[at] ^ *h) * odd
-			done += int64(pc.size)
-			opts.Events(Progress{Phase: "compare", Done: done, Total: total})
+			meter.add(pc.size)
 			return nil
 		}
 		list := p.pieces(func(j int) bool { return wanted[j] })

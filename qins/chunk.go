@@ -53,7 +53,7 @@ func (c *Chunk) Size() int64 {
 // goroutine has its own.
 type Packer struct {
 	kernel  *codec.Kernel
-	frames  frameWriter
+	frames  *frameWriter
 	codes   []byte
 	scratch []byte
 }
@@ -64,10 +64,11 @@ func NewPacker() *Packer {
 	return &Packer{kernel: k, frames: newFrameWriter(k)}
 }
 
-// resize returns a slice of length n, using b again where it is large enough.
+// resize returns a slice of length n, using b again where it is large enough. It
+// leaves room for a little more, as the sizes of frames differ a little.
 func resize(b []byte, n int) []byte {
 	if cap(b) < n {
-		return make([]byte, n)
+		return make([]byte, n, n+n/16)
 	}
 	return b[:n]
 }

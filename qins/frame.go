@@ -42,12 +42,12 @@ const (
 
 // A frameWriter holds what compressing needs between frames.
 type frameWriter struct {
-	huff huffman
+	huff *huffman
 	full *zstd.Encoder // for data that may repeat
 	buf  []byte
 }
 
-func newFrameWriter(k *codec.Kernel) frameWriter { return frameWriter{huff: huffman{kernel: k}} }
+func newFrameWriter(k *codec.Kernel) *frameWriter { return &frameWriter{huff: newHuffman(k)} }
 
 // appendFrame appends a frame that holds src.
 func (w *frameWriter) appendFrame(dst, src []byte) ([]byte, error) {

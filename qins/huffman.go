@@ -22,6 +22,12 @@ type huffman struct {
 	code   codec.PrefixCode
 }
 
+func newHuffman(k *codec.Kernel) *huffman {
+	h := &huffman{kernel: k}
+	h.tree.Out = make([]byte, 0, 256) // for writing trees, which else make room each time
+	return h
+}
+
 const (
 	literalStreams = 4
 	maxStream      = 1<<16 - 1 // its size is written with two bytes

@@ -41,7 +41,7 @@ func TestHuffmanIsHuff0(t *testing.T) {
 	}
 	compressed := 0
 	for _, k := range codec.Kernels() {
-		h := huffman{kernel: k}
+		h := newHuffman(k)
 		var s huff0.Scratch
 		for name, b := range blocks {
 			hist := histogramOf(b)
