@@ -16,14 +16,14 @@ import (
 	"github.com/qinsconv/qinsconv/qins"
 )
 
-// TestAllocations converts a tensor and one of twice the size, encoded and kept,
-// to each layout and back. The chunks that the second one has more must not show
+// TestAllocations converts a tensor and one of more than twice the size, encoded and kept,
+// to two layouts and back. The chunks that the second one has more must not show
 // in the number of allocations, nor in their size, but for the index.
 func TestAllocations(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 2 GB")
+		t.Skip("writes 1 GB")
 	}
-	const few, many = 200, 1000 // chunks
+	const few, many = 260, 600 // chunks
 	dir := t.TempDir()
 	write := func(name, tensor string, chunks uint64) string {
 		path := filepath.Join(dir, name)
@@ -36,7 +36,7 @@ func TestAllocations(t *testing.T) {
 	out, back := filepath.Join(dir, "out.qins"), filepath.Join(dir, "back.safetensors")
 	for _, tensor := range []string{"a.weight", "embed.weight"} {
 		small, large := write("small", tensor, few), write("large", tensor, many)
-		for _, layout := range qins.Layouts() {
+		for _, layout := range []qins.Layout{qins.Packed, qins.Compact} {
 			opts := convert.Options{Layout: layout, Force: true, Jobs: 2}
 			steps := map[string]func(in string) error{
 				"convert": func(in string) error {
@@ -64,7 +64,7 @@ func TestAllocations(t *testing.T) {
 				more, larger := count(large)
 				// The runtime allocates something from time to time, and the number of
 				// progress events is not quite the same.
-				if more > mallocs+(many-few)/2 || larger > size+(many-few)<<10 {
+				if more > mallocs+(many-few) || larger > size+(many-few)<<10 {
 					t.Errorf("%s, %s, %s: %d allocations of %d KiB for %d chunks, but %d of %d KiB for %d", tensor, layout, step,
 						mallocs, size>>10, few, more, larger>>10, many)
 				}
