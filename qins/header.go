@@ -131,16 +131,20 @@ func (c *Codec) MarshalJSONTo(enc *jsontext.Encoder) error {
 	if err != nil {
 		return err
 	}
-	tokens := []jsontext.Token{jsontext.BeginObject, jsontext.String("id"), jsontext.String(c.ID)}
-	for i, name := range family.Params {
-		tokens = append(tokens, jsontext.String(name), jsontext.Float(float64(c.Params[i])))
-	}
-	for _, t := range append(tokens, jsontext.EndObject) {
-		if err := enc.WriteToken(t); err != nil {
-			return err
+	write := func(t jsontext.Token) {
+		if err == nil {
+			err = enc.WriteToken(t)
 		}
 	}
-	return nil
+	write(jsontext.BeginObject)
+	write(jsontext.String("id"))
+	write(jsontext.String(c.ID))
+	for i, name := range family.Params {
+		write(jsontext.String(name))
+		write(jsontext.Float(float64(c.Params[i])))
+	}
+	write(jsontext.EndObject)
+	return err
 }
 
 // UnmarshalJSONFrom reads what MarshalJSONTo writes, with exactly its members.

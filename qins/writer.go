@@ -108,16 +108,14 @@ func (w *Writer) reserve() error {
 			w.begin(i)
 		}
 	}
-	json, err := w.marshal()
+	// Names and places take about as much as is said of them, and quotes take
+	// two bytes each.
+	json, err := w.marshal(3 * len(w.text))
 	if err != nil {
 		return err
 	}
-	framed, err := safetensors.FrameHeader(json, 0)
-	if err != nil {
-		return err
-	}
-	w.reserved = int64(len(framed))
-	return nil
+	w.reserved, err = safetensors.FramedSize(len(json), 0)
+	return err
 }
 
 // placeFarOut gives the planes that have no place yet the offsets with the most
@@ -157,8 +155,9 @@ func (w *Writer) streamBound(i int) int64 {
 	return size + int64(n)*int64(frameBound(chunk)-chunk) + tailSize(n, t.Action == Encoded)
 }
 
-// marshal writes the header's JSON, tensors in the order of their offsets.
-func (w *Writer) marshal() ([]byte, error) {
+// marshal writes the header's JSON, tensors in the order of their offsets. room
+// is what it makes room for.
+func (w *Writer) marshal(room int) ([]byte, error) {
 	list := make([]format.Tensor, 0, (maxPlanes+2)*len(w.tensors))
 	for i := range w.tensors {
 		for _, p := range w.tensors[i].planes {
@@ -169,7 +168,7 @@ func (w *Writer) marshal() ([]byte, error) {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Size, b.Size))
 	})
 	metadata := append(slices.Clone(w.metadata), format.Entry{Key: MetadataKey, Value: string(w.text)})
-	return safetensors.AppendHeader(nil, metadata, list)
+	return safetensors.AppendHeader(make([]byte, 0, room), metadata, list)
 }
 
 // fillIn writes the CRCs, which are in the order of the stored tensors, over the
@@ -339,7 +338,7 @@ func (w *Writer) Finish() (Sizes, []Tensor, error) {
 	}
 	s.Payload = w.end
 	w.fillIn()
-	json, err := w.marshal()
+	json, err := w.marshal(int(w.reserved))
 	if err != nil {
 		return s, nil, err
 	}

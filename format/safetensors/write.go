@@ -95,15 +95,25 @@ func (w *headerWriter) quote(s string) {
 	w.dst, _ = jsontext.AppendQuote(w.dst, s)
 }
 
+// FramedSize returns the size of what FrameHeader makes of a JSON header of the
+// given length.
+func FramedSize(json int, atLeast int64) (int64, error) {
+	size := max(PrefixSize+int64(json), atLeast)
+	size += -size & (headerAlign - 1)
+	if size-PrefixSize > MaxHeader {
+		return 0, &format.Error{Problem: "the header would be too long for a safetensors file",
+			Found: fmt.Sprintf("%d bytes", size-PrefixSize), Expected: fmt.Sprintf("at most %d", MaxHeader)}
+	}
+	return size, nil
+}
+
 // FrameHeader puts the length field before a JSON header and pads it with
 // spaces so that all of it takes at least atLeast bytes and a multiple of
 // eight.
 func FrameHeader(json []byte, atLeast int64) ([]byte, error) {
-	size := max(PrefixSize+int64(len(json)), atLeast)
-	size += -size & (headerAlign - 1)
-	if size-PrefixSize > MaxHeader {
-		return nil, &format.Error{Problem: "the header would be too long for a safetensors file",
-			Found: fmt.Sprintf("%d bytes", size-PrefixSize), Expected: fmt.Sprintf("at most %d", MaxHeader)}
+	size, err := FramedSize(len(json), atLeast)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]byte, size)
 	binary.LittleEndian.PutUint64(out, uint64(size-PrefixSize))
