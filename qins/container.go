@@ -33,8 +33,7 @@ const (
 
 // NewContainer compresses a head.
 func NewContainer(size int64, head []byte, gaps []Gap) (*Container, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1),
-		zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
+	enc, err := newEncoder(zstd.SpeedBetterCompression, len(head))
 	if err != nil {
 		return nil, err
 	}

@@ -109,9 +109,7 @@ func (w *frameWriter) appendSmallest(dst, src []byte) ([]byte, error) {
 		return nil, err
 	}
 	if w.full == nil {
-		w.full, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
-			zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
-		if err != nil {
+		if w.full, err = newEncoder(zstd.SpeedDefault, maxChunk); err != nil {
 			return nil, err
 		}
 	}
@@ -119,6 +117,22 @@ func (w *frameWriter) appendSmallest(dst, src []byte) ([]byte, error) {
 		dst = append(dst[:start], w.buf...)
 	}
 	return dst, nil
+}
+
+// maxChunk is the size of the largest chunk, one of the widest elements.
+const maxChunk = 8 * ChunkWeights
+
+// newEncoder returns the library's compressor for frames of at most size bytes.
+// With a window that is no larger than that takes, it needs less memory, and gives
+// the same bytes.
+func newEncoder(level zstd.EncoderLevel, size int) (*zstd.Encoder, error) {
+	const largest = 8 << 20 // what these levels have without being told
+	window := blockMax
+	for window < min(size, largest) {
+		window *= 2
+	}
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
 }
 
 // estimate predicts the size of appendFrame's frame from histograms.

@@ -2,6 +2,7 @@ package qins
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -210,4 +211,37 @@ func FuzzIndex(f *testing.F) {
 			t.Errorf("%x is written again as %x", tail, again)
 		}
 	})
+}
+
+// TestSmallWindow compares frames with those of the windows that the library's
+// levels have by themselves.
+func TestSmallWindow(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	words := make([]string, 5000)
+	for i := range words {
+		words[i] = fmt.Sprintf("%x", r.Uint32()>>r.IntN(30))
+	}
+	var text []byte
+	for len(text) < 9<<20 {
+		text = append(append(text, words[int(float64(len(words))*math.Pow(r.Float64(), 3))]...), ' ')
+	}
+	for _, level := range []zstd.EncoderLevel{zstd.SpeedDefault, zstd.SpeedBetterCompression} {
+		want, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
+			zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{0, 1, 255, 256, 1000, blockMax - 1, blockMax, blockMax + 1, 3 * blockMax, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5 << 20, len(text)} {
+			got, err := newEncoder(level, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range 2 { // also where the encoder was used before
+				src := text[:size-n*size/10]
+				if !bytes.Equal(got.EncodeAll(src, nil), want.EncodeAll(src, nil)) {
+					t.Errorf("%v, %d bytes: another frame", level, size)
+				}
+			}
+		}
+	}
 }
