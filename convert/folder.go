@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -25,8 +26,8 @@ type folderFile struct {
 type folderWalk struct {
 	root, real string // real is root without links
 	files      []folderFile
-	// enter says whether to look into a folder; nil is always.
-	enter func(name string) (bool, error)
+	// enter returns an error where a folder may not be; it may be nil.
+	enter func(name string) error
 }
 
 // listFolder lists the files below a folder, sorted by name within each of its
@@ -95,7 +96,7 @@ func (w *folderWalk) walk(folder string, open []string) error {
 
 func (w *folderWalk) folder(name string, e fs.DirEntry, open []string) error {
 	if w.enter != nil {
-		if ok, err := w.enter(name); !ok || err != nil {
+		if err := w.enter(name); err != nil {
 			return err
 		}
 	}
@@ -171,7 +172,8 @@ func separateFolders(in, out string) error {
 // isLocal reports whether a slash-separated name from a file leads to a place
 // below the folder that it is looked up in, whatever the system.
 func isLocal(name string) bool {
-	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) && !strings.ContainsAny(name, "\\:\x00")
+	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) &&
+		!strings.ContainsAny(name, `\:`) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // makeFolder makes the folder name below root, and those that lead to it. What

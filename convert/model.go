@@ -73,17 +73,20 @@ func outputName(name string) string { return strings.TrimSuffix(name, path.Ext(n
 // together. The patterns choose among the weights; all are taken where there is
 // no pattern.
 func readModel(root string, patterns []string) (*model, error) {
-	files, err := listFolder(root)
-	if err != nil {
+	m := &model{root: root}
+	w := &folderWalk{root: root, enter: func(name string) error {
+		if isWeights(name) || strings.HasSuffix(name, indexSuffix) {
+			return &format.Error{File: m.path(name), Problem: "this is a folder, expected a file"}
+		}
+		return nil
+	}}
+	if err := w.run(); err != nil {
 		return nil, err
 	}
-	m := &model{root: root}
 	var weights []folderFile
-	for _, f := range files {
-		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
-			if isWeights(folder) || strings.HasSuffix(folder, indexSuffix) {
-				return nil, &format.Error{File: m.path(folder), Problem: "this is a folder, expected a file"}
-			}
+	for _, f := range w.files {
+		if !isLocal(f.name) {
+			return nil, &format.Error{File: m.path(f.name), Problem: "a manifest could not hold this name, which is no path on every system", Found: format.Quote(f.name)}
 		}
 		switch base := path.Base(f.name); {
 		case isWeights(f.name):
