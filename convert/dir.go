@@ -34,8 +34,8 @@ type DirResult struct {
 // options left: files that are finished, and whole, are not converted again.
 //
 // Until all files are there the folder has no manifest, and is no model.
-func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, error) {
-	opts, err := opts.normalize()
+func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult, err error) {
+	opts, err = opts.normalize()
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +46,25 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, 
 	if err := separateFolders(m.root, out); err != nil {
 		return nil, err
 	}
-	if err := vacantFolder(out, opts.Force); err != nil {
+	made, err := vacantFolder(out, opts.Force)
+	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if made && err != nil {
+			os.Remove(out) // if nothing came of it
+		}
+	}()
 	lock, err := lockFolder(out, opts.Part.Count > 1 || opts.Finish)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.release()
+	defer func() {
+		if err != nil {
+			withdraw(out, opts)
+		}
+	}()
 	d, err := newDirConversion(ctx, m, out, false, opts)
 	if err != nil {
 		return nil, err
@@ -64,7 +75,7 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, 
 	}
 	mine := opts.Part.share(units)
 	opts.Events(Start{In: in, Out: out, Size: d.size(mine), Files: len(mine), Tensors: d.tensors(mine)})
-	r, err := d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
+	r, err = d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
 	if err != nil {
 		return nil, stopped(ctx, out, err)
 	}
@@ -120,22 +131,53 @@ func IsModel(path string) bool {
 	return isSplit(path)
 }
 
-// vacantFolder makes the output folder, or returns an error where it holds what
-// no conversion to it left.
-func vacantFolder(out string, force bool) error {
+// vacantFolder makes the output folder where there is none, or returns an error
+// where it holds what no conversion to it left.
+func vacantFolder(out string, force bool) (made bool, err error) {
 	entries, err := os.ReadDir(out)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Mkdir(out, 0o777)
+		if err = os.Mkdir(out, 0o777); errors.Is(err, fs.ErrExist) && isFolder(out) {
+			return false, nil // another part was quicker
+		}
+		return err == nil, err
 	}
 	if err != nil || len(entries) == 0 || force {
-		return err
+		return false, err
 	}
 	for _, name := range []string{stateFolder, DirManifestName} {
 		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
-			return nil
+			return false, nil
 		}
 	}
-	return &ExistsError{out}
+	return false, &ExistsError{out}
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// withdraw removes the state of a conversion that failed before anything was
+// finished. Where there are other parts, those may be about to use it.
+func withdraw(out string, opts Options) {
+	if opts.Part.isAll() && !opts.Finish {
+		removeEmpty(filepath.Join(out, stateFolder))
+	}
+}
+
+// removeEmpty removes a folder in which there are only folders, and those of its
+// folders of which that is true.
+func removeEmpty(folder string) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			removeEmpty(filepath.Join(folder, e.Name()))
+		}
+	}
+	os.Remove(folder)
 }
 
 // A dirConversion is a running conversion of a model directory.
