@@ -188,7 +188,8 @@ type dirConversion struct {
 	shards []*shard
 	// loose is set where the files have manifests of their own, and the folder
 	// has none.
-	loose bool
+	loose  bool
+	warned bool // that there is a manifest which cannot be believed
 }
 
 // newDirConversion decides about all tensors of a model.
@@ -290,7 +291,7 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 		report(i, Unchanged)
 	}
 	if len(todo) > 0 {
-		if err := d.reopen(); err != nil {
+		if err := d.reopen(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -328,10 +329,11 @@ func (d *dirConversion) makeFolders(outName string) error {
 
 // recall finds out which shards an earlier run finished.
 func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) error {
-	whole, err := d.manifest()
+	manifest, err := d.whole()
 	if err != nil {
 		return err
 	}
+	whole := manifest.byOutput()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(d.opts.Jobs)
 	for _, i := range mine {
@@ -354,9 +356,9 @@ func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest
 	return group.Wait()
 }
 
-// manifest returns what the folder's manifest says of each output, nothing where
-// there is none, or none that can be believed.
-func (d *dirConversion) manifest() (map[string]*Manifest, error) {
+// whole returns the folder's manifest, nil where there is none, or none that can
+// be believed.
+func (d *dirConversion) whole() (*DirManifest, error) {
 	if d.loose {
 		return nil, nil
 	}
@@ -364,24 +366,34 @@ func (d *dirConversion) manifest() (map[string]*Manifest, error) {
 	var bad *format.Error
 	switch {
 	case errors.As(err, &bad):
-		d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
+		if !d.warned {
+			d.warned = true
+			d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
+		}
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	files := make(map[string]*Manifest, len(whole.Files))
-	for i := range whole.Files {
-		files[whole.Files[i].Output.Name] = whole.file(i)
+	return whole, nil
+}
+
+// byOutput returns what a manifest, which may be nil, says of each output.
+func (m *DirManifest) byOutput() map[string]*Manifest {
+	if m == nil {
+		return nil
 	}
-	return files, nil
+	files := make(map[string]*Manifest, len(m.Files))
+	for i := range m.Files {
+		files[m.Files[i].Output.Name] = m.file(i)
+	}
+	return files
 }
 
 // reopen makes a folder that was finished one that is not: it has no manifest,
-// but what that says of each file. Outputs that it names and that are no longer
-// made are removed.
-func (d *dirConversion) reopen() error {
+// but what that says of each file.
+func (d *dirConversion) reopen(ctx context.Context) error {
 	if d.loose {
 		return nil
 	}
@@ -390,17 +402,16 @@ func (d *dirConversion) reopen() error {
 		return err
 	}
 	defer lock.release()
-	whole := filepath.Join(d.out, DirManifestName)
-	if _, err := os.Lstat(whole); errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(d.out, DirManifestName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	files, err := d.manifest()
+	whole, err := d.whole()
 	if err != nil {
 		return err
 	}
-	made := map[string]bool{}
+	files := whole.byOutput()
 	for _, s := range d.shards {
-		made[s.outName] = true
 		m := files[s.outName]
 		if m == nil {
 			continue
@@ -416,17 +427,97 @@ func (d *dirConversion) reopen() error {
 			return err
 		}
 	}
-	for name := range files {
+	if err := d.removeStale(ctx, whole); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncDir(d.out)
+}
+
+// removeStale removes what earlier runs made of files that the source has no
+// longer: what a manifest lists, which may be nil, and what was finished without
+// one.
+func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) error {
+	made := map[string]bool{DirManifestName: true}
+	for _, s := range d.shards {
+		made[s.outName] = true
+	}
+	for _, f := range d.m.side {
+		name, _, err := d.sideFile(f.name)
+		if err != nil {
+			return err
+		}
+		made[name] = true
+	}
+	var stale []string
+	if whole != nil {
+		for i := range whole.Files {
+			stale = append(stale, whole.Files[i].Output.Name)
+		}
+		for _, f := range whole.SideFiles {
+			// What somebody changed since then stays.
+			if made[f.Name] {
+				continue
+			}
+			same, err := holds(ctx, filepath.Join(d.out, filepath.FromSlash(f.Name)), f)
+			if err != nil {
+				return err
+			}
+			if same {
+				stale = append(stale, f.Name)
+			}
+		}
+	}
+	records := filepath.Join(d.out, stateFolder, recordsFolder)
+	err := filepath.WalkDir(records, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(records, path)
+		if err != nil {
+			return err
+		}
+		if name, ok := strings.CutSuffix(filepath.ToSlash(name), manifestSuffix); ok {
+			stale = append(stale, name)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range stale {
 		if !made[name] {
-			if err := os.Remove(filepath.Join(d.out, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := removeFile(d.out, name); err != nil {
 				return err
 			}
 		}
 	}
-	if err := os.Remove(whole); err != nil {
+	return nil
+}
+
+// removeFile removes a file below a folder, and the folders that become empty by
+// it. It does not follow links.
+func removeFile(root, name string) error {
+	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+		if info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(folder))); err != nil || !info.IsDir() {
+			return nil // it is not there
+		}
+	}
+	full := filepath.Join(root, filepath.FromSlash(name))
+	if info, err := os.Lstat(full); err != nil || info.IsDir() {
+		return nil
+	}
+	if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(d.out)
+	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+		if os.Remove(filepath.Join(root, filepath.FromSlash(folder))) != nil {
+			break // there is something in it
+		}
+	}
+	return nil
 }
 
 // end writes what belongs to the whole model, once every file is there.
@@ -439,15 +530,16 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest)
 		return err
 	}
 	defer lock.release()
-	whole, err := d.manifest()
+	whole, err := d.whole()
 	if err != nil {
 		return err
 	}
+	files := whole.byOutput()
 	for i, s := range d.shards {
 		if done[i] != nil {
 			continue
 		}
-		m := whole[s.outName]
+		m := files[s.outName]
 		if m == nil {
 			if m, err = s.recorded(); err != nil {
 				return err
@@ -467,6 +559,9 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest)
 	}
 	if len(r.Missing) > 0 {
 		return nil
+	}
+	if err := d.removeStale(ctx, whole); err != nil {
+		return err
 	}
 	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards)), SideFiles: []SideFile{}}
 	for i, f := range done {
