@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // stateFolder is where an unfinished conversion of a folder keeps, in the
@@ -21,11 +22,17 @@ type folderLock struct {
 // lockFolder locks an output folder against other runs: alone, or together with
 // those that convert other parts of the same input.
 func lockFolder(folder string, shared bool) (*folderLock, error) {
-	l, err := lockState(folder, "lock", lockMode{shared: shared})
-	if err != nil {
-		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
+	for try := 0; ; try++ {
+		l, err := lockState(folder, "lock", lockMode{shared: shared})
+		if err == nil {
+			return l, nil
+		}
+		// Another part that ends may have it for itself for a moment.
+		if !shared || try == 100 {
+			return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	return l, nil
 }
 
 // A lockMode says how to take a lock.
