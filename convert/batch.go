@@ -199,7 +199,7 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		if !it.loose {
 			withdraw(out, b.opts)
 		}
-		for folder := out; folder != filepath.Clean(b.dst) && b.opts.Part.isAll(); folder = filepath.Dir(folder) {
+		for folder := out; folder != filepath.Clean(b.dst) && b.opts.Part.isAll() && !b.opts.Finish; folder = filepath.Dir(folder) {
 			if os.Remove(folder) != nil {
 				break // there is something in it
 			}

@@ -523,6 +523,9 @@ func removeFile(root, name string) error {
 // end writes what belongs to the whole model, once every file is there.
 func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest) error {
 	if d.loose {
+		if d.opts.Finish {
+			return d.missing(ctx, r, done, nil)
+		}
 		return nil
 	}
 	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
@@ -534,28 +537,8 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest)
 	if err != nil {
 		return err
 	}
-	files := whole.byOutput()
-	for i, s := range d.shards {
-		if done[i] != nil {
-			continue
-		}
-		m := files[s.outName]
-		if m == nil {
-			if m, err = s.recorded(); err != nil {
-				return err
-			}
-		}
-		if m != nil {
-			ok, err := s.finished(ctx, m, true)
-			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
-				return err
-			}
-			if ok {
-				done[i] = m
-				continue
-			}
-		}
-		r.Missing = append(r.Missing, s.outName)
+	if err := d.missing(ctx, r, done, whole.byOutput()); err != nil {
+		return err
 	}
 	if len(r.Missing) > 0 {
 		return nil
@@ -586,6 +569,39 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest)
 	}
 	r.Manifest = m
 	return d.clear()
+}
+
+// missing finds the manifests of files that other parts finished, of which whole
+// may have some, and lists the files that are not finished.
+func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manifest, files map[string]*Manifest) error {
+	for i, s := range d.shards {
+		if done[i] != nil {
+			continue
+		}
+		m := files[s.outName]
+		if m == nil {
+			var err error
+			if m, err = s.recorded(); err != nil {
+				return err
+			}
+		}
+		if m != nil {
+			ok, err := s.finished(ctx, m, true)
+			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
+				return err
+			}
+			if ok {
+				done[i] = m
+				if d.loose {
+					r.sourceSize += int64(m.Source.Size)
+					r.outputSize += int64(m.Output.Size)
+				}
+				continue
+			}
+		}
+		r.Missing = append(r.Missing, s.outName)
+	}
+	return nil
 }
 
 // clear removes what only an unfinished conversion needs.
