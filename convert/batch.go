@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/qinsconv/qinsconv/format"
 )
 
 // A ModelStatus says what a batch did about a model.
@@ -185,18 +187,31 @@ func (b *batchJob) convert(ctx context.Context, i int) {
 	}
 }
 
-func (b *batchJob) run(ctx context.Context, it *batchItem) (*DirResult, error) {
+func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err error) {
 	if it.err != nil {
 		return nil, it.err
 	}
 	out := it.out(b.dst)
+	defer func() {
+		if err == nil {
+			return
+		}
+		if !it.loose {
+			withdraw(out, b.opts)
+		}
+		for folder := out; folder != filepath.Clean(b.dst) && b.opts.Part.isAll() && !b.opts.Finish; folder = filepath.Dir(folder) {
+			if os.Remove(folder) != nil {
+				break // there is something in it
+			}
+		}
+	}()
 	if rel, err := filepath.Rel(b.dst, out); err != nil {
 		return nil, err
 	} else if err := makeFolder(b.dst, filepath.ToSlash(rel)); err != nil {
 		return nil, err
 	}
 	if !it.loose {
-		if err := vacantFolder(out, b.opts.Force); err != nil {
+		if _, err := vacantFolder(out, b.opts.Force); err != nil {
 			return nil, err
 		}
 	}
@@ -315,6 +330,7 @@ func (f *finder) folder(name string, open []string) error {
 // itself, or with the others of its numbered set.
 func (f *finder) loose(name, full string, weights []string) {
 	taken := map[string]bool{}
+	made := map[string]string{} // the first item that makes each output
 	for _, w := range weights {
 		if taken[w] {
 			continue
@@ -323,12 +339,23 @@ func (f *finder) loose(name, full string, weights []string) {
 		if of, _, count, ok := part(w); ok {
 			names = names[:0]
 			for i := 1; i <= count; i++ {
-				n := fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(w))
-				taken[n] = true
-				names = append(names, n)
+				names = append(names, fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(w)))
+			}
+			for _, other := range weights {
+				if o, _, n, ok := part(other); ok && o == of && n == count && path.Ext(other) == path.Ext(w) && !slices.Contains(names, other) {
+					names = append(names, other) // whose number is wrong
+				}
 			}
 		}
 		m, err := readFiles(full, names)
+		for _, n := range names {
+			taken[n] = true
+			if other, ok := made[outputName(n)]; ok && err == nil {
+				m, err = nil, &format.Error{File: filepath.Join(full, n), Problem: "two files would both become " + format.Quote(outputName(n)), Found: other,
+					Hint: "choose one of them with --weights GLOB"}
+			}
+			made[outputName(n)] = n
+		}
 		f.items = append(f.items, &batchItem{name: path.Join(name, w), model: m, err: err, loose: true})
 	}
 }

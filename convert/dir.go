@@ -32,8 +32,8 @@ type DirResult struct {
 // options left: files that are finished, and whole, are not converted again.
 //
 // Until all files are there the folder has no manifest, and is no model.
-func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, error) {
-	opts, err := opts.normalize()
+func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult, err error) {
+	opts, err = opts.normalize()
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,25 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, 
 	if err := separateFolders(m.root, out); err != nil {
 		return nil, err
 	}
-	if err := vacantFolder(out, opts.Force); err != nil {
+	made, err := vacantFolder(out, opts.Force)
+	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if made && err != nil {
+			os.Remove(out) // if nothing came of it
+		}
+	}()
 	lock, err := lockFolder(out, opts.Part.Count > 1 || opts.Finish)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.release()
+	defer func() {
+		if err != nil {
+			withdraw(out, opts)
+		}
+	}()
 	d, err := newDirConversion(ctx, m, out, false, opts)
 	if err != nil {
 		return nil, err
@@ -62,7 +73,7 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (*DirResult, 
 	}
 	mine := opts.Part.share(units)
 	opts.Events(Start{In: in, Out: out, Size: d.size(mine), Files: len(mine), Tensors: d.tensors(mine)})
-	r, err := d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
+	r, err = d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
 	if err != nil {
 		return nil, stopped(ctx, out, err)
 	}
@@ -118,25 +129,53 @@ func IsModel(path string) bool {
 	return isSplit(path)
 }
 
-// vacantFolder makes the output folder, or returns an error where it holds what
-// no conversion to it left.
-func vacantFolder(out string, force bool) error {
+// vacantFolder makes the output folder where there is none, or returns an error
+// where it holds what no conversion to it left.
+func vacantFolder(out string, force bool) (made bool, err error) {
 	entries, err := os.ReadDir(out)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.Mkdir(out, 0o777); errors.Is(err, fs.ErrExist) {
-			return nil // another part made it just now
+		if err = os.Mkdir(out, 0o777); errors.Is(err, fs.ErrExist) && isFolder(out) {
+			return false, nil // another part was quicker
 		}
-		return err
+		return err == nil, err
 	}
 	if err != nil || len(entries) == 0 || force {
-		return err
+		return false, err
 	}
 	for _, name := range []string{stateFolder, DirManifestName} {
 		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
-			return nil
+			return false, nil
 		}
 	}
-	return &ExistsError{out}
+	return false, &ExistsError{out}
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// withdraw removes the state of a conversion that failed before anything was
+// finished. Where there are other parts, those may be about to use it.
+func withdraw(out string, opts Options) {
+	if opts.Part.isAll() && !opts.Finish {
+		removeEmpty(filepath.Join(out, stateFolder))
+	}
+}
+
+// removeEmpty removes a folder in which there are only folders, and those of its
+// folders of which that is true.
+func removeEmpty(folder string) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			removeEmpty(filepath.Join(folder, e.Name()))
+		}
+	}
+	os.Remove(folder)
 }
 
 // A dirConversion is a running conversion of a model directory.
@@ -147,7 +186,8 @@ type dirConversion struct {
 	shards []*shard
 	// loose is set where the files have manifests of their own, and the folder
 	// has none.
-	loose bool
+	loose  bool
+	warned bool // that there is a manifest which cannot be believed
 }
 
 // newDirConversion decides about all tensors of a model.
@@ -226,7 +266,7 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 	if d.opts.Finish {
 		mine = nil
 	}
-	var whole map[string]*Manifest
+	var whole *DirManifest
 	if !d.opts.Force {
 		var err error
 		if whole, err = d.recall(ctx, mine, done); err != nil {
@@ -255,7 +295,7 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 	}
 	if len(todo) > 0 {
 		whole = nil
-		if err := d.reopen(); err != nil {
+		if err := d.reopen(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -294,13 +334,14 @@ func (d *dirConversion) makeFolders(outName string) error {
 	return makeFolder(d.out, folder)
 }
 
-// recall finds out which shards an earlier run finished, and returns what the
-// folder's manifest says.
-func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) (map[string]*Manifest, error) {
-	whole, err := d.manifest()
+// recall finds out which shards an earlier run finished, and returns the
+// folder's manifest.
+func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) (*DirManifest, error) {
+	manifest, err := d.whole()
 	if err != nil {
 		return nil, err
 	}
+	whole := manifest.byOutput()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(d.opts.Jobs)
 	for _, i := range mine {
@@ -320,12 +361,12 @@ func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest
 			return err
 		})
 	}
-	return whole, group.Wait()
+	return manifest, group.Wait()
 }
 
-// manifest returns what the folder's manifest says of each output, nothing where
-// there is none, or none that can be believed.
-func (d *dirConversion) manifest() (map[string]*Manifest, error) {
+// whole returns the folder's manifest, nil where there is none, or none that can
+// be believed.
+func (d *dirConversion) whole() (*DirManifest, error) {
 	if d.loose {
 		return nil, nil
 	}
@@ -333,24 +374,34 @@ func (d *dirConversion) manifest() (map[string]*Manifest, error) {
 	var bad *format.Error
 	switch {
 	case errors.As(err, &bad):
-		d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
+		if !d.warned {
+			d.warned = true
+			d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
+		}
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	files := make(map[string]*Manifest, len(whole.Files))
-	for i := range whole.Files {
-		files[whole.Files[i].Output.Name] = whole.file(i)
+	return whole, nil
+}
+
+// byOutput returns what a manifest, which may be nil, says of each output.
+func (m *DirManifest) byOutput() map[string]*Manifest {
+	if m == nil {
+		return nil
 	}
-	return files, nil
+	files := make(map[string]*Manifest, len(m.Files))
+	for i := range m.Files {
+		files[m.Files[i].Output.Name] = m.file(i)
+	}
+	return files
 }
 
 // reopen makes a folder that was finished one that is not: it has no manifest,
-// but what that says of each file. Outputs that it names and that are no longer
-// made are removed.
-func (d *dirConversion) reopen() error {
+// but what that says of each file.
+func (d *dirConversion) reopen(ctx context.Context) error {
 	if d.loose {
 		return nil
 	}
@@ -359,17 +410,16 @@ func (d *dirConversion) reopen() error {
 		return err
 	}
 	defer lock.release()
-	whole := filepath.Join(d.out, DirManifestName)
-	if _, err := os.Lstat(whole); errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(d.out, DirManifestName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	files, err := d.manifest()
+	whole, err := d.whole()
 	if err != nil {
 		return err
 	}
-	made := map[string]bool{}
+	files := whole.byOutput()
 	for _, s := range d.shards {
-		made[s.outName] = true
 		m := files[s.outName]
 		if m == nil {
 			continue
@@ -385,23 +435,106 @@ func (d *dirConversion) reopen() error {
 			return err
 		}
 	}
-	for name := range files {
-		if !made[name] {
-			if err := os.Remove(filepath.Join(d.out, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
+	if err := d.removeStale(ctx, whole); err != nil {
+		return err
 	}
-	if err := os.Remove(whole); err != nil {
+	if err := os.Remove(path); err != nil {
 		return err
 	}
 	return syncDir(d.out)
 }
 
+// removeStale removes what earlier runs made of files that the source has no
+// longer: what a manifest lists, which may be nil, and what was finished without
+// one.
+func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) error {
+	made := map[string]bool{DirManifestName: true}
+	for _, s := range d.shards {
+		made[s.outName] = true
+	}
+	for _, f := range d.m.side {
+		name, _, err := d.sideFile(f.name)
+		if err != nil {
+			return err
+		}
+		made[name] = true
+	}
+	var stale []string
+	if whole != nil {
+		for i := range whole.Files {
+			stale = append(stale, whole.Files[i].Output.Name)
+		}
+		for _, f := range whole.SideFiles {
+			// What somebody changed since then stays.
+			if made[f.Name] {
+				continue
+			}
+			same, err := holds(ctx, filepath.Join(d.out, filepath.FromSlash(f.Name)), f)
+			if err != nil {
+				return err
+			}
+			if same {
+				stale = append(stale, f.Name)
+			}
+		}
+	}
+	records := filepath.Join(d.out, stateFolder, recordsFolder)
+	err := filepath.WalkDir(records, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(records, path)
+		if err != nil {
+			return err
+		}
+		if name, ok := strings.CutSuffix(filepath.ToSlash(name), manifestSuffix); ok {
+			stale = append(stale, name)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range stale {
+		if !made[name] {
+			if err := removeFile(d.out, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeFile removes a file below a folder, and the folders that become empty by
+// it. It does not follow links.
+func removeFile(root, name string) error {
+	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+		if info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(folder))); err != nil || !info.IsDir() {
+			return nil // it is not there
+		}
+	}
+	full := filepath.Join(root, filepath.FromSlash(name))
+	if info, err := os.Lstat(full); err != nil || info.IsDir() {
+		return nil
+	}
+	if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+		if os.Remove(filepath.Join(root, filepath.FromSlash(folder))) != nil {
+			break // there is something in it
+		}
+	}
+	return nil
+}
+
 // end writes what belongs to the whole model, once every file is there. whole is
-// what the folder's manifest says, where that was read already.
-func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole map[string]*Manifest) error {
+// the folder's manifest, where that was read already.
+func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole *DirManifest) error {
 	if d.loose {
+		if d.opts.Finish {
+			return d.missing(ctx, r, done, nil)
+		}
 		return nil
 	}
 	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
@@ -409,35 +542,19 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 		return err
 	}
 	defer lock.release()
-	if whole == nil && slices.Contains(done, nil) {
-		if whole, err = d.manifest(); err != nil {
+	if whole == nil {
+		if whole, err = d.whole(); err != nil {
 			return err
 		}
 	}
-	for i, s := range d.shards {
-		if done[i] != nil {
-			continue
-		}
-		m := whole[s.outName]
-		if m == nil {
-			if m, err = s.recorded(); err != nil {
-				return err
-			}
-		}
-		if m != nil {
-			ok, err := s.finished(ctx, m, true)
-			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
-				return err
-			}
-			if ok {
-				done[i] = m
-				continue
-			}
-		}
-		r.Missing = append(r.Missing, s.outName)
+	if err := d.missing(ctx, r, done, whole.byOutput()); err != nil {
+		return err
 	}
 	if len(r.Missing) > 0 {
 		return nil
+	}
+	if err := d.removeStale(ctx, whole); err != nil {
+		return err
 	}
 	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards)), SideFiles: []SideFile{}}
 	for i, f := range done {
@@ -462,6 +579,39 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	}
 	r.Manifest = m
 	return d.clear()
+}
+
+// missing finds the manifests of files that other parts finished, of which whole
+// may have some, and lists the files that are not finished.
+func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manifest, files map[string]*Manifest) error {
+	for i, s := range d.shards {
+		if done[i] != nil {
+			continue
+		}
+		m := files[s.outName]
+		if m == nil {
+			var err error
+			if m, err = s.recorded(); err != nil {
+				return err
+			}
+		}
+		if m != nil {
+			ok, err := s.finished(ctx, m, true)
+			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
+				return err
+			}
+			if ok {
+				done[i] = m
+				if d.loose {
+					r.sourceSize += int64(m.Source.Size)
+					r.outputSize += int64(m.Output.Size)
+				}
+				continue
+			}
+		}
+		r.Missing = append(r.Missing, s.outName)
+	}
+	return nil
 }
 
 // clear removes what only an unfinished conversion needs.

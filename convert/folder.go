@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -25,16 +26,22 @@ type folderFile struct {
 type folderWalk struct {
 	root  string
 	files []folderFile
+	visit func(name string) error
 }
 
 // listFolder lists the files below a folder, sorted by name within each of its
 // folders. What version control and download tools keep there is left out.
 func listFolder(root string) ([]folderFile, error) {
+	return listFolders(root, func(string) error { return nil })
+}
+
+// listFolders is listFolder with a say in which folders there may be.
+func listFolders(root string, visit func(name string) error) ([]folderFile, error) {
 	real, err := resolve(root)
 	if err != nil {
 		return nil, err
 	}
-	w := &folderWalk{root: root}
+	w := &folderWalk{root: root, visit: visit}
 	err = w.walk(".", []string{real})
 	return w.files, err
 }
@@ -74,6 +81,9 @@ func (w *folderWalk) walk(folder string, open []string) error {
 			return &format.Error{File: full, Problem: "this is neither a file nor a folder", Found: info.Mode().Type().String()}
 		case ignored(name):
 		default:
+			if err := w.visit(name); err != nil {
+				return err
+			}
 			inner, err := enter(full, e, open)
 			if err != nil {
 				return err
@@ -158,7 +168,8 @@ func separateFolders(in, out string) error {
 // isLocal reports whether a slash-separated name from a file leads to a place
 // below the folder that it is looked up in, whatever the system.
 func isLocal(name string) bool {
-	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) && !strings.ContainsAny(name, "\\:\x00")
+	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) &&
+		!strings.ContainsAny(name, `\:`) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // makeFolder makes the folder name below root, and those that lead to it. What

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // stateFolder is where an unfinished conversion of a folder keeps, in the
@@ -21,14 +22,19 @@ type folderLock struct {
 // lockFolder locks an output folder against other runs: alone, or together with
 // those that convert other parts of the same input.
 func lockFolder(folder string, shared bool) (*folderLock, error) {
-	l, err := lockState(folder, "lock", lockMode{shared: shared})
-	switch {
-	case errors.Is(err, errLocked):
-		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
-	case err != nil:
-		return nil, fmt.Errorf("%s: cannot be locked: %w", folder, err)
+	for try := 0; ; try++ {
+		l, err := lockState(folder, "lock", lockMode{shared: shared})
+		switch {
+		case err == nil:
+			return l, nil
+		case !errors.Is(err, errLocked):
+			return nil, fmt.Errorf("%s: cannot be locked: %w", folder, err)
+		case !shared || try == 100:
+			return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", folder, err)
+		}
+		// Another part that ends may have it for itself for a moment.
+		time.Sleep(10 * time.Millisecond)
 	}
-	return l, nil
 }
 
 // A lockMode says how to take a lock.

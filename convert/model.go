@@ -87,16 +87,24 @@ func outputName(name string) string {
 // together. The patterns choose among the weights; all are taken where there is
 // no pattern.
 func readModel(root string, patterns []string) (*model, error) {
-	files, err := listFolder(root)
+	m := &model{root: root, indexed: map[string]bool{}}
+	files, err := listFolders(root, func(name string) error {
+		if isWeights(name) || strings.HasSuffix(name, indexSuffix) {
+			return &format.Error{File: m.path(name), Problem: "this is a folder, expected a file"}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	m := &model{root: root, indexed: map[string]bool{}}
 	if err := m.readIndices(files); err != nil {
 		return nil, err
 	}
 	var weights []folderFile
 	for _, f := range files {
+		if !isLocal(f.name) {
+			return nil, &format.Error{File: m.path(f.name), Problem: "a manifest could not hold this name, which is no path on every system", Found: format.Quote(f.name)}
+		}
 		base := path.Base(f.name)
 		switch {
 		case isWeights(f.name) || m.indexed[f.name]: // which may have any name
@@ -131,11 +139,6 @@ func readModel(root string, patterns []string) (*model, error) {
 // readIndices reads the indices among the files.
 func (m *model) readIndices(files []folderFile) error {
 	for _, f := range files {
-		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
-			if isWeights(folder) || strings.HasSuffix(folder, indexSuffix) {
-				return &format.Error{File: m.path(folder), Problem: "this is a folder, expected a file"}
-			}
-		}
 		if !strings.HasSuffix(f.name, indexSuffix) {
 			continue
 		}

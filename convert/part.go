@@ -56,7 +56,7 @@ func (p Part) share(units []unit) []int {
 	slices.SortFunc(order, func(a, b int) int {
 		return cmp.Or(cmp.Compare(units[b].size, units[a].size), cmp.Compare(units[a].name, units[b].name))
 	})
-	load := make([]int64, p.Count)
+	load := make([]int64, min(p.Count, len(units))) // further parts have nothing to do
 	var mine []int
 	for _, i := range order {
 		least := 0

@@ -211,9 +211,12 @@ func (v *verification) compareSides(m *DirManifest, root, against string) error 
 	if err != nil {
 		return v.findError(err)
 	}
-	carried := map[string]bool{}
+	carried, converted := map[string]bool{}, map[string]bool{}
 	for _, f := range m.SideFiles {
 		carried[f.Name] = true
+	}
+	for i := range m.Files {
+		converted[m.Files[i].Source.Name] = true
 	}
 	for _, f := range source {
 		name := f.name
@@ -225,6 +228,15 @@ func (v *verification) compareSides(m *DirManifest, root, against string) error 
 		}
 		full := filepath.Join(root, filepath.FromSlash(name))
 		if !carried[name] {
+			if strings.HasSuffix(f.name, indexSuffix) {
+				x, err := safetensors.ReadIndex(filepath.Join(against, filepath.FromSlash(f.name)))
+				if err != nil {
+					return v.findError(err)
+				}
+				if !slices.ContainsFunc(x.Files(), func(file string) bool { return converted[sibling(f.name, file)] }) {
+					continue // of weights that were not chosen
+				}
+			}
 			v.find(Differs, full, "", "the source's %s is not here", f.name)
 			continue
 		}

@@ -210,7 +210,17 @@ func (f *File) PlanesOf(i int) []format.Tensor {
 // prepare reads, once, the index and the decoding table of stored tensor i.
 func (f *File) prepare(i int) (*stored, error) {
 	s := &f.stored[i]
-	s.once.Do(func() { s.err = f.load(&f.header.Tensors[i], s) })
+	s.once.Do(func() {
+		if s.err = f.here(i); s.err != nil {
+			return
+		}
+		t := &f.header.Tensors[i]
+		if t.Action == Tied {
+			s.err = &format.Error{File: f.Name(), Tensor: t.Name, Problem: "its data is stored under another name", Found: "a tie to " + format.Quote(t.TiedTo)}
+			return
+		}
+		s.err = f.load(t, s)
+	})
 	return s, s.err
 }
 
