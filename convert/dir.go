@@ -402,7 +402,7 @@ func (d *dirConversion) reopen() error {
 // what the folder's manifest says, where that was read already.
 func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole map[string]*Manifest) error {
 	if d.loose {
-		return nil
+		return d.others(ctx, r, done, nil)
 	}
 	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
 	if err != nil {
@@ -414,30 +414,8 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 			return err
 		}
 	}
-	for i, s := range d.shards {
-		if done[i] != nil {
-			continue
-		}
-		m := whole[s.outName]
-		if m == nil {
-			if m, err = s.recorded(); err != nil {
-				return err
-			}
-		}
-		if m != nil {
-			ok, err := s.finished(ctx, m, true)
-			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
-				return err
-			}
-			if ok {
-				done[i] = m
-				continue
-			}
-		}
-		r.Missing = append(r.Missing, s.outName)
-	}
-	if len(r.Missing) > 0 {
-		return nil
+	if err := d.others(ctx, r, done, whole); err != nil || len(r.Missing) > 0 {
+		return err
 	}
 	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards)), SideFiles: []SideFile{}}
 	for i, f := range done {
@@ -457,11 +435,40 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	if err := writeFile(filepath.Join(d.out, DirManifestName), text); err != nil {
 		return err
 	}
-	if d.opts.Finish {
-		r.sourceSize, r.outputSize = int64(m.SourceSize()), int64(m.OutputSize())
-	}
 	r.Manifest = m
 	return d.clear()
+}
+
+// others finds out which files that are not done here other parts have finished.
+func (d *dirConversion) others(ctx context.Context, r *DirResult, done []*Manifest, whole map[string]*Manifest) error {
+	for i, s := range d.shards {
+		if done[i] != nil {
+			continue
+		}
+		m := whole[s.outName]
+		if m == nil {
+			var err error
+			if m, err = s.recorded(); err != nil {
+				return err
+			}
+		}
+		if m != nil {
+			ok, err := s.finished(ctx, m, true)
+			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
+				return err
+			}
+			if ok {
+				done[i] = m
+				if d.opts.Finish {
+					r.sourceSize += int64(m.Source.Size)
+					r.outputSize += int64(m.Output.Size)
+				}
+				continue
+			}
+		}
+		r.Missing = append(r.Missing, s.outName)
+	}
+	return nil
 }
 
 // clear removes what only an unfinished conversion needs.
