@@ -532,10 +532,7 @@ func removeFile(root, name string) error {
 // the folder's manifest, where that was read already.
 func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole *DirManifest) error {
 	if d.loose {
-		if d.opts.Finish {
-			return d.missing(ctx, r, done, nil)
-		}
-		return nil
+		return d.missing(ctx, r, done, nil)
 	}
 	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
 	if err != nil {
@@ -574,9 +571,6 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	if err := writeFile(filepath.Join(d.out, DirManifestName), text); err != nil {
 		return err
 	}
-	if d.opts.Finish {
-		r.sourceSize, r.outputSize = int64(m.SourceSize()), int64(m.OutputSize())
-	}
 	r.Manifest = m
 	return d.clear()
 }
@@ -602,7 +596,7 @@ func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manif
 			}
 			if ok {
 				done[i] = m
-				if d.loose {
+				if d.opts.Finish {
 					r.sourceSize += int64(m.Source.Size)
 					r.outputSize += int64(m.Output.Size)
 				}

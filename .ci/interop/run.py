@@ -304,9 +304,9 @@ def check_source(source, folder):
 
 
 def check_document(folder):
-    """The examples of docs/format.md, section 16."""
+    """The examples of docs/format.md, in the section on checking a decoder."""
     with open(os.path.join(ROOT, "docs", "format.md"), encoding="utf-8") as f:
-        text = f.read().split("## 15. Checking a decoder")[1]
+        text = re.split(r"^## \d+\. Checking a decoder$", f.read(), flags=re.M)[1]
     blocks = re.findall(r"```(?:json)?\n(.*?)```", text, re.S)
     source, out = (os.path.join(folder, name) for name in ("example.safetensors", "example.qins"))
     w = np.array([[0.5, -0.25, 1, -0.0, 0.125, -2, 0.75, 1e-9, 3, -0.1]], "<f4")

@@ -219,7 +219,11 @@ func (p *textPrinter) event(e convert.Event) {
 	case convert.ModelDone:
 		p.clear()
 		if e.Status == convert.ModelFailed {
-			fmt.Fprintf(p.warn, "qinsconv: %s: %s\n", printable(e.Model), e.Error)
+			name := printable(e.Model) + ": "
+			if e.Model == "." {
+				name = "" // the batch's source itself
+			}
+			fmt.Fprintf(p.warn, "qinsconv: %s%s\n", name, e.Error)
 		}
 	case convert.TensorDone:
 		if p.quiet || p.terminal != nil || p.several {
