@@ -33,33 +33,51 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	if err := d.vacant(out); err != nil {
 		return err
 	}
-	dir, base := filepath.Split(filepath.Clean(out))
-	temp := filepath.Join(dir, "."+base+tempSuffix)
-	if err := os.Mkdir(temp, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if info, err := os.Lstat(temp); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s: is in the way of a temporary folder", temp)
-	}
-	lock, err := lockFolder(temp, false)
+	temp, lock, err := lockTemp(out)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		lock.release()
+		os.Remove(temp) // which is empty, unless another run has it now
+	}()
 	opts.Events(Start{In: in, Out: out, Size: d.size, Files: len(d.weights), Tensors: d.tensors})
-	err = d.run(ctx, temp)
-	if err == nil {
-		err = ctx.Err()
+	folder := filepath.Join(temp, "folder")
+	defer os.RemoveAll(folder)
+	if err := d.run(ctx, folder); err != nil {
+		return err
 	}
-	lock.release()
-	if err == nil {
-		err = d.publish(temp, out)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	if err != nil {
-		os.RemoveAll(temp)
+	if err := d.publish(folder, out); err != nil {
 		return err
 	}
 	opts.Events(Done{In: in, Out: out, Size: d.written})
 	return nil
+}
+
+// lockTemp makes and locks a hidden folder beside an output, in which that is
+// made. What a killed run left there is taken over.
+func lockTemp(out string) (temp string, lock *folderLock, err error) {
+	dir, base := filepath.Split(filepath.Clean(out))
+	temp = filepath.Join(dir, "."+base+tempSuffix)
+	for range 100 {
+		if err := os.Mkdir(temp, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", nil, err
+		}
+		if info, err := os.Lstat(temp); err == nil && !info.IsDir() {
+			return "", nil, fmt.Errorf("%s: is in the way of a temporary folder", temp)
+		}
+		lock, err = lockState(temp, "lock", lockMode{})
+		if !errors.Is(err, fs.ErrNotExist) {
+			break // else another run ended just now and removed the folder
+		}
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: another process is writing to this folder (%w)", out, err)
+	}
+	return temp, lock, nil
 }
 
 // dirDecoding is a running decode of a model directory.
@@ -222,9 +240,12 @@ func (d *dirDecoding) vacant(out string) error {
 	return nil
 }
 
-// run writes all files to a folder.
+// run writes all files to a folder, in the place of what a killed run left.
 func (d *dirDecoding) run(ctx context.Context, temp string) error {
-	if err := clearFolder(temp); err != nil {
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	if err := os.Mkdir(temp, 0o777); err != nil {
 		return err
 	}
 	progress := newOverall(d.opts.Events, d.size)
@@ -294,23 +315,6 @@ func (d *dirDecoding) below(folder, name string) string {
 		return name
 	}
 	return strings.TrimPrefix(name, folder+"/")
-}
-
-// clearFolder removes what a killed run left in a temporary folder, its lock
-// apart.
-func clearFolder(folder string) error {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() != stateFolder {
-			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // publish gives the finished folder its name.

@@ -41,8 +41,11 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 	if err != nil {
 		return nil, err
 	}
-	if err := separateFolders(m.root, out); err != nil {
-		return nil, err
+	// A folder beside the parts of a split file is not inside of anything.
+	if isFolder(in) {
+		if err := separateFolders(in, out); err != nil {
+			return nil, err
+		}
 	}
 	made, err := vacantFolder(out, opts.Force)
 	if err != nil {

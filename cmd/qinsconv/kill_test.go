@@ -24,16 +24,22 @@ import (
 // test's binary into it by its name.
 func startCommand(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var stderr bytes.Buffer
-	cmd := &exec.Cmd{Path: exe, Args: append([]string{"qinsconv"}, args...), Stderr: &stderr}
+	cmd := selfCommand(t, args...)
+	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return cmd, &stderr
+}
+
+func selfCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &exec.Cmd{Path: exe, Args: append([]string{"qinsconv"}, args...)}
 }
 
 // exitStatus waits for a process; -1 is one that a signal ended.
