@@ -136,8 +136,8 @@ func runPieces[R any](ctx context.Context, src format.Source, opts Options, list
 		// All are back, unless something failed.
 		select {
 		case b := <-free:
-			if b.data != nil {
-				buffers.Put(&b.data)
+			if data := b.data; data != nil {
+				buffers.Put(&data)
 			}
 		default:
 		}
