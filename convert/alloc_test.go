@@ -62,9 +62,9 @@ func TestAllocations(t *testing.T) {
 				}
 				mallocs, size := count(small)
 				more, larger := count(large)
-				// The runtime allocates something from time to time, and the number of
-				// progress events is not quite the same.
-				if more > mallocs+(many-few) || larger > size+(many-few)<<10 {
+				// The runtime allocates something from time to time, pools forget a
+				// buffer, and the number of progress events is not quite the same.
+				if more > mallocs+(many-few) || larger > size+(many-few)<<12 {
 					t.Errorf("%s, %s, %s: %d allocations of %d KiB for %d chunks, but %d of %d KiB for %d", tensor, layout, step,
 						mallocs, size>>10, few, more, larger>>10, many)
 				}

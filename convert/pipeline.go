@@ -131,7 +131,18 @@ func runPieces[R any](ctx context.Context, src format.Source, opts Options, list
 		}
 		return nil
 	})
-	return group.Wait()
+	err := group.Wait()
+	for range count {
+		// All are back, unless something failed.
+		select {
+		case b := <-free:
+			if data := b.data; data != nil {
+				buffers.Put(&data)
+			}
+		default:
+		}
+	}
+	return err
 }
 
 // run reads and processes the pieces of a batch, those that are neighbours in
@@ -157,7 +168,10 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 			j++
 		}
 		if n := int(end - first.off); cap(b.data) < n {
-			b.data = make([]byte, max(n, batchBytes))
+			b.data = *buffers.Get().(*[]byte)
+			if cap(b.data) < n { // of wide elements
+				b.data = make([]byte, n)
+			}
 		}
 		data := b.data[:end-first.off]
 		if err := format.ReadFull(src, data, first.off); err != nil {
@@ -173,6 +187,9 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 	}
 	return nil
 }
+
+// buffers are those of batches, for the next of many files.
+var buffers = sync.Pool{New: func() any { b := make([]byte, batchBytes); return &b }}
 
 // commit commits the results of a batch.
 func (b *batch[R]) commit(commit func(piece, *R) error) error {

@@ -265,6 +265,11 @@ func (p *Plan) decide(config modelConfig, rules []Rule) {
 // prepare reads the weights for their ranges, after which it is settled how the
 // file is stored.
 func (p *Plan) prepare(ctx context.Context, opts Options) error {
+	// First what needs memory for a moment only, which then serves the rest.
+	container, err := p.src.container()
+	if err != nil {
+		return err
+	}
 	scans, err := p.survey(ctx, opts)
 	if err != nil {
 		return err
@@ -273,10 +278,6 @@ func (p *Plan) prepare(ctx context.Context, opts Options) error {
 		return err
 	}
 	if err := p.assign(); err != nil {
-		return err
-	}
-	container, err := p.src.container()
-	if err != nil {
 		return err
 	}
 	p.header = qins.Header{Version: qins.Version, Layout: p.Layout, Chunk: qins.ChunkWeights,

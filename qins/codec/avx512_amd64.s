@@ -739,10 +739,21 @@ loop:
 	VPORQ u, z, z          \
 	VPADDD t, n, n
 
-// PUT adds four joined codes to the R9 bits in R8, which it brings below eight.
+// JOINPAIRS joins fours of JOIN to eights, in the lower halves of 128-bit lanes. The
+// mask k gets those that are too long to be put at once.
+#define JOINPAIRS(z, n, to, sum, t, k) \
+	VPANDQ Z11, n, n       \
+	VPSHUFD $0x4e, n, t    \
+	VPADDQ t, n, sum       \
+	VPSLLVQ t, z, to       \
+	VPSHUFD $0x4e, z, t    \
+	VPORQ t, to, to        \
+	VPCMPUQ $6, Z10, sum, k
+
+// PUT adds joined codes to the R9 bits in R8, which it brings below eight.
 #define PUT(i) \
 	MOVQ (i*8)(SP), R10     \
-	MOVL (128+i*8)(SP), R11 \
+	MOVQ (128+i*8)(SP), R11 \
 	SHLXQ R9, R10, R10      \
 	ORQ R10, R8             \
 	ADDQ R11, R9            \
@@ -757,8 +768,9 @@ loop:
 
 DATA prefixLanes<>+0(SB)/8, $0x000f000f0000ffff // lengths in words, lower halves of dwords
 DATA prefixLanes<>+8(SB)/8, $0x00000000ffffffff // and of qwords
-DATA prefixLanes<>+16(SB)/4, $0x00010001
-GLOBL prefixLanes<>(SB), RODATA|NOPTR, $20
+DATA prefixLanes<>+16(SB)/8, $56 // bits that can be put at once, beside 7 that are there
+DATA prefixLanes<>+24(SB)/4, $0x00010001
+GLOBL prefixLanes<>(SB), RODATA|NOPTR, $28
 
 // func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)
 TEXT ·avx512Prefix(SB), 0, $512-72
@@ -783,8 +795,9 @@ split:
 	VMOVDQU64 qwordOrder<>(SB), Z15
 	VPBROADCASTD prefixLanes<>+4(SB), Z14
 	VPBROADCASTD prefixLanes<>+0(SB), Z13
-	VPBROADCASTD prefixLanes<>+16(SB), Z12
+	VPBROADCASTD prefixLanes<>+24(SB), Z12
 	VPBROADCASTQ prefixLanes<>+8(SB), Z11
+	VPBROADCASTQ prefixLanes<>+16(SB), Z10
 	MOVQ w_bits+32(FP), R8
 	MOVQ w_count+40(FP), R9
 	ADDQ CX, SI
@@ -799,6 +812,34 @@ loop:
 	VPUNPCKHBW Z2, Z1, Z6
 	JOIN(Z5, Z1, Z2, Z3)
 	JOIN(Z6, Z7, Z8, Z9)
+	JOINPAIRS(Z5, Z1, Z0, Z2, Z3, K1)
+	JOINPAIRS(Z6, Z7, Z4, Z8, Z9, K2)
+	KORTESTB K1, K2
+	JNZ long
+	VMOVDQU64 Z0, 0(SP)
+	VMOVDQU64 Z4, 64(SP)
+	VMOVDQU64 Z2, 128(SP)
+	VMOVDQU64 Z8, 192(SP)
+	PUT(14)
+	PUT(12)
+	PUT(10)
+	PUT(8)
+	PUT(6)
+	PUT(4)
+	PUT(2)
+	PUT(0)
+
+next:
+	SUBQ $64, CX
+	JNZ loop
+	MOVQ R8, left_bits+56(FP)
+	MOVQ R9, left_count+64(FP)
+	SUBQ dst+0(FP), DI
+	MOVQ DI, at+48(FP)
+	VZEROUPPER
+	RET
+
+long:
 	VMOVDQU64 Z5, 0(SP)
 	VMOVDQU64 Z6, 64(SP)
 	VMOVDQU64 Z1, 128(SP)
@@ -819,11 +860,4 @@ loop:
 	PUT(2)
 	PUT(1)
 	PUT(0)
-	SUBQ $64, CX
-	JNZ loop
-	MOVQ R8, left_bits+56(FP)
-	MOVQ R9, left_count+64(FP)
-	SUBQ dst+0(FP), DI
-	MOVQ DI, at+48(FP)
-	VZEROUPPER
-	RET
+	JMP next

@@ -60,7 +60,7 @@ func BenchmarkPrefixed(b *testing.B) {
 	r := rand.New(rand.NewPCG(3, 10))
 	var p PrefixCode
 	for s := range 256 {
-		p.Set(byte(s), uint16(s), 8)
+		p.Set(byte(s), 0, min(5+max(s-128, 128-s)/16, MaxPrefix)) // about as Gaussian codes have
 	}
 	for i := range src {
 		src[i] = byte(128 + 20*r.NormFloat64())
