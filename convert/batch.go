@@ -214,12 +214,13 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		if _, err := vacantFolder(out, b.opts.Force); err != nil {
 			return nil, err
 		}
-		// Parts of the batch share it.
-		lock, err := lockFolder(out, !b.opts.Part.isAll() || b.opts.Finish)
-		if err != nil {
-			return nil, err
+		if out != filepath.Clean(b.dst) { // which is locked
+			lock, err := lockFolder(out, !b.opts.Part.isAll() || b.opts.Finish)
+			if err != nil {
+				return nil, err
+			}
+			defer lock.release()
 		}
-		defer lock.release()
 	}
 	d, err := newDirConversion(ctx, it.model, out, it.loose, b.opts)
 	if err != nil {
