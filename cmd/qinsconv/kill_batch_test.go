@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -400,4 +401,38 @@ func partProcesses(t *testing.T, n int, args ...string) map[string]int {
 		}
 	}
 	return files
+}
+
+// TestFewHandles converts, plans, verifies and decodes a model of more files
+// than may be open.
+func TestFewHandles(t *testing.T) {
+	dir := t.TempDir()
+	in, out, back := filepath.Join(dir, "in"), filepath.Join(dir, "out"), filepath.Join(dir, "back")
+	if err := fixtures.WriteManyShards(in, 200, 2, 1024); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "qinsconv") // TestMain goes by the name
+	if err := os.Symlink(exe, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"plan", in, "--quiet"},
+		{in, out, "--quiet", "--jobs", "8"},
+		{in, out, "--quiet", "--jobs", "8"}, // again
+		{"verify", out, "--quiet", "--against", in, "--jobs", "8"},
+		{"decode", out, back, "--quiet", "--jobs", "8"},
+	} {
+		var stderr bytes.Buffer
+		cmd := &exec.Cmd{Path: "/bin/sh", Args: append([]string{"sh", "-c", `ulimit -n 48 && exec "$0" "$@"`, link}, args...), Stderr: &stderr}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if status := exitStatus(t, cmd); status != exitDone {
+			t.Errorf("%s: status %d: %s", args, status, stderr.String())
+		}
+	}
 }
