@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/qinsconv/qinsconv/fixtures"
+	"github.com/qinsconv/qinsconv/format"
 )
 
 func TestMain(m *testing.M) {
@@ -55,12 +56,28 @@ func statusCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// model small|toy TIE FILE and model vector NAME FILE write a file of fixtures.
+// model small|toy TIE FILE and model vector NAME FILE write a file of fixtures,
+// model dir|hub|split NAME FOLDER a folder of them.
 func modelCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: model small|toy|vector TIE|NAME FILE")
+		ts.Fatalf("usage: model small|toy|vector|dir|hub|split TIE|NAME FILE")
 	}
 	path := ts.MkAbs(args[2])
+	small := fixtures.SmallDir(format.BF16)
+	switch args[0] {
+	case "dir":
+		small.Tied = args[1] == "tied"
+		ts.Check(fixtures.WriteModelDir(path, small))
+		return
+	case "hub":
+		_, err := fixtures.WriteHubCache(path, "acme", args[1], small)
+		ts.Check(err)
+		return
+	case "split":
+		ts.Check(os.MkdirAll(path, 0o777))
+		ts.Check(fixtures.WriteSplitGGUF(path, args[1], 3, small.LlamaModel))
+		return
+	}
 	if args[0] == "vector" {
 		for _, v := range fixtures.Vectors() {
 			if v.Name == args[1] {
