@@ -74,7 +74,7 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err := os.MkdirAll(dst, 0o777); err != nil {
 		return nil, err
 	}
-	lock, err := lockFolder(dst, !opts.Part.isAll() || opts.Finish)
+	lock, err := lockFolder(dst, opts.shares())
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		if !it.loose {
 			withdraw(out, b.opts)
 		}
-		for folder := out; folder != filepath.Clean(b.dst) && b.opts.Part.isAll() && !b.opts.Finish; folder = filepath.Dir(folder) {
+		for folder := out; folder != filepath.Clean(b.dst) && !b.opts.shares(); folder = filepath.Dir(folder) {
 			if os.Remove(folder) != nil {
 				break // there is something in it
 			}
@@ -215,7 +215,7 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 			return nil, err
 		}
 		if out != filepath.Clean(b.dst) { // which is locked
-			lock, err := lockFolder(out, !b.opts.Part.isAll() || b.opts.Finish)
+			lock, err := lockFolder(out, b.opts.shares())
 			if err != nil {
 				return nil, err
 			}

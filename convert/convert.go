@@ -45,6 +45,9 @@ type Options struct {
 	limit limit // of Jobs; set by normalize and shared by all that a job does
 }
 
+// shares reports whether other runs may write to the same folder.
+func (o Options) shares() bool { return !o.Part.isAll() || o.Finish }
+
 // An OptionError says that the options are wrong.
 type OptionError struct{ Err error }
 

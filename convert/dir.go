@@ -56,7 +56,7 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 			os.Remove(out) // if nothing came of it
 		}
 	}()
-	lock, err := lockFolder(out, opts.Part.Count > 1 || opts.Finish)
+	lock, err := lockFolder(out, opts.shares())
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func isFolder(path string) bool {
 // withdraw removes the state of a conversion that failed before anything was
 // finished. Where there are other parts, those may be about to use it.
 func withdraw(out string, opts Options) {
-	if opts.Part.isAll() && !opts.Finish {
+	if !opts.shares() {
 		removeEmpty(filepath.Join(out, stateFolder))
 	}
 }

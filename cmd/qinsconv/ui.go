@@ -398,7 +398,7 @@ func (p *textPrinter) batch(r *convert.BatchResult) error {
 	if after > 0 {
 		ratio = fmt.Sprintf("%.2f×", float64(before)/float64(after))
 	}
-	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), fmt.Sprintf("of %d", len(r.Models)))
+	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), fmt.Sprintf("%d models", len(r.Models)))
 	return nil
 }
 
