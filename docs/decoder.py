@@ -1,6 +1,6 @@
 """Decodes a .qins file of version 1 to numpy arrays, as format.md says; numbers are its sections.
     python decoder.py FILE    prints SHA-256, dtype, shape and name of each tensor
-BF16 comes back as uint16 bit patterns, other dtypes that numpy lacks as plain bytes. CRC-32C is not checked (10), XXH64 is.
+BF16 comes back as uint16, dtypes that numpy lacks as bytes, what is tied to another file not at all. CRC-32C is not checked (10), XXH64 is.
 """
 import hashlib, json, math, sys
 from decimal import Decimal
@@ -53,7 +53,7 @@ def decode(path):
             bits = levels(Decimal(t["codec"]["log_min"]), Decimal(t["codec"]["log_max"]), t["dtype"])[np.frombuffer(codes, "u1")]
             data[name] = (bits | sign.astype(bits.dtype) << (8 * bits.itemsize - 1)).tobytes()
     shaped = lambda t, d: np.frombuffer(d, NUMPY[t["dtype"]]).reshape(t["shape"]) if t["dtype"] in NUMPY else np.frombuffer(d, "u1")
-    return {t["name"]: shaped(t, data[t.get("tied_to", t["name"])]) for t in qins["tensors"]}
+    return {t["name"]: shaped(t, data[t.get("tied_to", t["name"])]) for t in qins["tensors"] if "tied_in" not in t}
 
 if __name__ == "__main__":
     for name, array in decode(sys.argv[1]).items():

@@ -1,5 +1,6 @@
 """The format once more, from docs/format.md: headers, CRC-32C, the encode formula, frames and the index. Numbers are sections."""
 import json
+import os
 from decimal import Decimal
 
 import numpy as np
@@ -176,3 +177,15 @@ def stream(data, elements, element, signs):
             at += 3 + (1 if kind == 1 else length)
         need(at + 4 == packed, f"chunk {k}: the frame does not end with its checksum")
     return frames
+
+
+def follow(decoded):
+    """Completes {path in the model: (description, {name: array})} by what is tied to another file (11)."""
+    for path, (description, arrays) in decoded.items():
+        for t in description["tensors"]:
+            if "tied_in" in t:
+                other, there = decoded[os.path.join(os.path.dirname(path), t["tied_in"])]
+                root = next(x for x in other["tensors"] if x["name"] == t["tied_to"])
+                need(root["action"] != "tied", f"{t['name']!r}: tied to a tensor that is not stored")
+                need((root["dtype"], root["shape"]) == (t["dtype"], t["shape"]), f"{t['name']!r}: tied to another dtype or shape")
+                arrays[t["name"]] = there[t["tied_to"]]

@@ -26,6 +26,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "docs")]
 sys.dont_write_bytecode = True
 
 import decoder  # noqa: E402
+import directories  # noqa: E402
 import gguf_files  # noqa: E402
 import reference as ref  # noqa: E402
 import sources  # noqa: E402
@@ -159,7 +160,7 @@ def check_manifest(path, source, qins, where):
           "manifests: parts of the output", where)
     sums = {a: dict(tensors=0, parameters=0, source_bytes=0, output_bytes=0) for a in ("encoded", "kept", "tied")}
     for a, b in zip(m["tensors"], d["tensors"], strict=True):
-        shared = ("name", "dtype", "shape", "action", "tied_to", "tie", "codec")
+        shared = ("name", "dtype", "shape", "action", "tied_to", "tied_in", "tie", "codec")
         elements, stored = int(np.prod(b["shape"], dtype=object)), sum(len(qins.tensors[n]["data"]) for n in planes_of(b))
         size = int(elements * ref.SIZES[b["dtype"]])
         size = size if b["action"] != "tied" or b["tie"] == "content" else 0
@@ -399,6 +400,7 @@ def main():
         for name in os.listdir(work):
             os.remove(os.path.join(work, name))
         gguf_files.check_all(sys.modules[__name__], work)
+        directories.check_all(sys.modules[__name__], work)
         for source in sources.make(made, MKMODEL, os.path.join(ROOT, "..", "shared", "data")):
             check_source(source, work)
     print(f"{time.monotonic() - began:.0f} s")
