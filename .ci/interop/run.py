@@ -25,6 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [HERE, os.path.join(ROOT, "docs")]
 sys.dont_write_bytecode = True
 
+import cluster  # noqa: E402
 import decoder  # noqa: E402
 import directories  # noqa: E402
 import gguf_files  # noqa: E402
@@ -401,6 +402,7 @@ def main():
             os.remove(os.path.join(work, name))
         gguf_files.check_all(sys.modules[__name__], work)
         directories.check_all(sys.modules[__name__], work)
+        cluster.check_all(sys.modules[__name__], work)
         for source in sources.make(made, MKMODEL, os.path.join(ROOT, "..", "shared", "data")):
             check_source(source, work)
     print(f"{time.monotonic() - began:.0f} s")
