@@ -2,7 +2,7 @@ GO ?= go
 TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo interop llama fuzz arm64 cross check-kernels bench clean FORCE
+.PHONY: build test demo interop slurm llama fuzz arm64 cross check-kernels bench clean FORCE
 
 build: $(BIN)
 
@@ -38,6 +38,11 @@ interop: $(BIN) .venv
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf .venv; exit 1; }
 	@touch .venv
+
+# docs/cluster/slurm.sh under a Slurm that is started for it, on this machine.
+slurm: $(BIN)
+	$(GO) build -o bin/mkmodel ./fixtures/mkmodel
+	.ci/slurm.sh $(BIN) bin/mkmodel
 
 # Decoded GGUF models in llama.cpp. Its Python binding is built from its source
 # package, once: that takes minutes, cmake and a C++ compiler.
