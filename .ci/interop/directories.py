@@ -435,7 +435,7 @@ def check_batch(run, folder):
     check(p.returncode == 1 and missing in p.stderr, "batches with a broken model: exit 1, and what is wrong", f"exit {p.returncode}: {p.stderr}")
     broken = [row for row in table if row[-1] == "broken"]
     check(table[0] == ["before", "after", "ratio", "time", "model"] and len(broken) == 1 and broken[0][:3] == ["-"] * 3 and broken[0][-2] == "failed" and
-          sum("converted" in row for row in table) == 6 and table[-1][-4:] == ["1", "failed", "of", "7"], "batches with a broken model: the table", p.stdout)
+          sum("converted" in row for row in table) == 6 and table[-1][-4:] == ["1", "failed", "7", "models"], "batches with a broken model: the table", p.stdout)
     check(tree(out) == tree(os.path.join(folder, "whole")), "batches with a broken model: the others as without it", p.stdout)
     check(state(source) == before, "batches that leave their source as it was", source)
     run.qinsconv("verify", out)
