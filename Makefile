@@ -2,7 +2,7 @@ GO ?= go
 TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo interop slurm llama fuzz arm64 cross check-kernels bench clean FORCE
+.PHONY: build test demo interop slurm llama fuzz arm64 cross check-kernels bench profile clean FORCE
 
 build: $(BIN)
 
@@ -92,3 +92,13 @@ bench: $(BIN)
 	$(GO) test -run '^$$' -bench . -benchtime 7x -cpu 1 ./qins/codec
 	$(GO) test -run '^$$' -bench CodePlane -cpu 1 ./qins
 	$(GO) run ./fixtures/bench -bin $(BIN) -dir $(BENCH_DIR) -runs $(BENCH_RUNS)
+
+# Where the time and the memory of a conversion go: PROFILE is one of the
+# benchmarks of ./convert, such as Convert/packed/BF16.
+PROFILE ?= Convert/compact/BF16
+profile:
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench '^Benchmark$(subst /,$$/^,$(PROFILE))$$' -benchtime 10x -o bin/convert.test \
+		-cpuprofile bin/cpu.prof -memprofile bin/mem.prof ./convert
+	$(GO) tool pprof -top -nodecount 25 bin/convert.test bin/cpu.prof
+	$(GO) tool pprof -top -nodecount 10 -sample_index alloc_space bin/convert.test bin/mem.prof
