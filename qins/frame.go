@@ -86,7 +86,7 @@ func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
 	}
 	// Both headers are written once the size is known.
 	const headers = blockHeaderSize + literalsHeaderSize
-	out, smaller, err := w.huff.append(append(dst, make([]byte, headers)...), src, hist)
+	out, smaller, err := w.huff.append(append(dst, make([]byte, headers)...), src, &hist)
 	if err != nil {
 		return nil, fmt.Errorf("compressing a block of %d bytes: %w", len(src), err)
 	}
@@ -153,7 +153,7 @@ func (w *frameWriter) estimateBlock(src []byte) int64 {
 		return blockHeaderSize + 1
 	}
 	raw := int64(blockHeaderSize + len(src))
-	count := (*[256]uint32)(hist)
+	count := (*[256]uint32)(&hist)
 	if w.huff.tree.BuildCTable(count) != nil {
 		return raw
 	}

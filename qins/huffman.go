@@ -36,10 +36,26 @@ const (
 // A histogram counts bytes.
 type histogram [256]uint32
 
-func histogramOf(src []byte) *histogram {
-	h := new(histogram)
+// histogramOf counts in four tables: where a byte repeats, a count would wait
+// for the one before it to be stored.
+func histogramOf(src []byte) (h histogram) {
+	var t [4]histogram
+	for ; len(src) >= 8; src = src[8:] {
+		v := le.Uint64(src)
+		t[0][byte(v)]++
+		t[1][byte(v>>8)]++
+		t[2][byte(v>>16)]++
+		t[3][byte(v>>24)]++
+		t[0][byte(v>>32)]++
+		t[1][byte(v>>40)]++
+		t[2][byte(v>>48)]++
+		t[3][byte(v>>56)]++
+	}
 	for _, b := range src {
-		h[b]++
+		t[0][b]++
+	}
+	for i := range h {
+		h[i] = t[0][i] + t[1][i] + t[2][i] + t[3][i]
 	}
 	return h
 }

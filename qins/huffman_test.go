@@ -48,7 +48,7 @@ func TestHuffmanIsHuff0(t *testing.T) {
 			if hist.distinct() == 1 {
 				continue
 			}
-			got, smaller, err := h.append([]byte("before"), b, hist)
+			got, smaller, err := h.append([]byte("before"), b, &hist)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", k.Name(), name, err)
 			}
