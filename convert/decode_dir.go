@@ -149,6 +149,24 @@ func (d *dirDecoding) list() error {
 			d.side = append(d.side, f.name)
 		}
 	}
+	from := map[string]string{}
+	becomes := func(out, name string) error {
+		if other, ok := from[out]; ok {
+			return &format.Error{File: d.path(name), Problem: path.Base(other) + " becomes a file of the same name", Found: format.Quote(out), Hint: "move one of them elsewhere"}
+		}
+		from[out] = name
+		return nil
+	}
+	for _, f := range d.weights {
+		if err := becomes(f.out, f.name); err != nil {
+			return err
+		}
+	}
+	for _, name := range d.side {
+		if err := becomes(sideOutput(name), name); err != nil {
+			return err
+		}
+	}
 	if len(d.weights) == 0 {
 		return &format.Error{File: d.in, Problem: "there are no .qins files"}
 	}

@@ -38,7 +38,7 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 			models[path.Dir(f.name)] = nil
 		}
 	}
-	var loose []folderFile
+	var loose, indices []folderFile
 	for _, f := range list {
 		folder := path.Dir(f.name)
 		for folder != "." && !has(models, folder) {
@@ -48,6 +48,8 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 			models[folder] = append(models[folder], f)
 		} else if path.Ext(f.name) == qinsExt {
 			loose = append(loose, f)
+		} else if strings.HasSuffix(f.name, qinsIndex) {
+			indices = append(indices, f)
 		}
 	}
 	if len(models) == 0 && len(loose) == 0 {
@@ -82,6 +84,20 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 			c.against = sourceOf(join(against, f.name))
 		}
 		checks = append(checks, c)
+	}
+	for _, f := range indices { // without a manifest they say which files there are
+		x, err := safetensors.ReadIndex(join(root, f.name))
+		if err := v.findError(err); err != nil {
+			return err
+		}
+		if x == nil {
+			continue
+		}
+		for _, file := range x.Files() {
+			if _, err := os.Stat(join(root, sibling(f.name, file))); errors.Is(err, fs.ErrNotExist) {
+				v.find(Unreadable, x.Name, "", "a file that the index names is missing: %s", file)
+			}
+		}
 	}
 	return v.all(ctx, checks)
 }
