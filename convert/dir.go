@@ -505,7 +505,45 @@ func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) err
 			}
 		}
 	}
-	return nil
+	return d.removeTemps(made)
+}
+
+// removeTemps removes temporary files that killed runs left and that this one
+// had no need to take over.
+func (d *dirConversion) removeTemps(made map[string]bool) error {
+	return filepath.WalkDir(d.out, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && e.Name() == stateFolder {
+			return fs.SkipDir
+		}
+		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), tempSuffix) {
+			return nil
+		}
+		name, err := filepath.Rel(d.out, path)
+		if err != nil || made[filepath.ToSlash(name)] {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // another part has given it its name
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if lockFile(f, lockMode{}) != nil {
+			return nil // another part writes it
+		}
+		if same, err := stillThere(f, path); !same || err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 // removeFile removes a file below a folder, and the folders that become empty by

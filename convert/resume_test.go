@@ -112,7 +112,13 @@ func TestResume(t *testing.T) {
 		{"all outputs removed", func(_ *testing.T, _, out string) error {
 			return errors.Join(os.Remove(filepath.Join(out, "a.qins")), os.Remove(filepath.Join(out, "b.qins")), os.Remove(filepath.Join(out, "c.qins")))
 		}, c, c, c, ""},
-		{"index of the output removed", remove("config.json"), u, u, u, ""},
+		{"temporary files left", func(t *testing.T, _, out string) error {
+			for _, name := range []string{".b.qins", ".gone.qins", "extra/.stays.txt", ".b.qins.manifest.json"} {
+				put(t, filepath.Join(out, name+".qinsconv-tmp"), []byte("half"))
+			}
+			return nil
+		}, u, u, u, ""},
+		{"configuration of the output removed", remove("config.json"), u, u, u, ""},
 		{"manifest removed", remove(convert.DirManifestName), c, c, c, ""}, // but there is the state of an unfinished one, see below
 		{"manifest damaged", changed(convert.DirManifestName, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), c, c, c, "all files are converted again"},
 		{"manifest emptied", changed(convert.DirManifestName, func([]byte) []byte { return nil }), c, c, c, "all files are converted again"},
