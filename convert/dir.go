@@ -66,17 +66,15 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 			withdraw(out, opts)
 		}
 	}()
+	units := m.units()
+	mine := opts.Part.share(units)
+	size := sizeOf(units, mine)
+	opts.Events(Start{In: in, Out: out, Size: size, Files: len(mine)})
 	d, err := newDirConversion(ctx, m, out, false, opts)
 	if err != nil {
-		return nil, err
+		return nil, stopped(ctx, out, err)
 	}
-	var units []unit
-	for _, s := range d.shards {
-		units = append(units, unit{s.outName, s.size()})
-	}
-	mine := opts.Part.share(units)
-	opts.Events(Start{In: in, Out: out, Size: d.size(mine), Files: len(mine), Tensors: d.tensors(mine)})
-	r, err = d.run(ctx, mine, newOverall(opts.Events, d.size(mine)))
+	r, err = d.run(ctx, mine, newOverall(opts.Events, size))
 	if err != nil {
 		return nil, stopped(ctx, out, err)
 	}
@@ -244,22 +242,6 @@ func (m *model) warn(s *weightSet, plans []*Plan, opts Options) {
 
 func (p *Plan) tiesTo(name string) bool {
 	return slices.ContainsFunc(p.Tensors, func(t PlannedTensor) bool { return t.TiedTo == name })
-}
-
-func (d *dirConversion) size(mine []int) int64 {
-	n := int64(0)
-	for _, i := range mine {
-		n += d.shards[i].size()
-	}
-	return n
-}
-
-func (d *dirConversion) tensors(mine []int) int {
-	n := 0
-	for _, i := range mine {
-		n += len(d.shards[i].plan.Tensors)
-	}
-	return n
 }
 
 // run converts the shards that are mine and not finished, and ends the whole

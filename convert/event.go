@@ -18,10 +18,10 @@ type Event interface {
 type Start struct {
 	In      string `json:"in"`
 	Out     string `json:"out,omitempty"`
-	Size    int64  `json:"size"`            // of the input, in bytes
-	Models  int    `json:"models,omitzero"` // of a batch
-	Files   int    `json:"files,omitzero"`  // of a model directory or a batch
-	Tensors int    `json:"tensors"`         // that the input lists
+	Size    int64  `json:"size"`             // of the input, in bytes
+	Models  int    `json:"models,omitzero"`  // of a batch
+	Files   int    `json:"files,omitzero"`   // of a model directory or a batch
+	Tensors int    `json:"tensors,omitzero"` // of a file
 }
 
 // Progress says how far a phase of a job has come, in bytes. A conversion

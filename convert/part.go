@@ -75,6 +75,27 @@ func (p Part) share(units []unit) []int {
 	return mine
 }
 
+// units lists the files of a model in the order of its shards.
+func (m *model) units() []unit {
+	var units []unit
+	for _, s := range m.sets {
+		for _, f := range s.files {
+			units = append(units, unit{outputName(f.name), f.size})
+		}
+	}
+	slices.SortFunc(units, func(a, b unit) int { return strings.Compare(a.name, b.name) })
+	return units
+}
+
+// sizeOf is the size of those units together.
+func sizeOf(units []unit, mine []int) int64 {
+	n := int64(0)
+	for _, i := range mine {
+		n += units[i].size
+	}
+	return n
+}
+
 // overall turns the progress of one file after another into that of them all.
 type overall struct {
 	events      func(Event)

@@ -88,12 +88,13 @@ func PlanDir(ctx context.Context, in string, opts Options) (Plans, error) {
 	if err != nil {
 		return nil, err
 	}
+	units := m.units()
+	size := sizeOf(units, Part{}.share(units))
+	opts.Events(Start{In: in, Size: size, Files: len(units)})
 	d, err := newDirConversion(ctx, m, "", false, opts)
 	if err != nil {
 		return nil, err
 	}
-	all := Part{}.share(make([]unit, len(d.shards)))
-	opts.Events(Start{In: in, Size: d.size(all), Files: len(d.shards), Tensors: d.tensors(all)})
 	// Files are planned beside each other, as one of them may have too little
 	// for all workers.
 	var mu sync.Mutex
@@ -106,7 +107,7 @@ func PlanDir(ctx context.Context, in string, opts Options) (Plans, error) {
 			opts.Events(w)
 		}
 	}
-	progress := newOverall(opts.Events, d.size(all))
+	progress := newOverall(opts.Events, size)
 	plans := make(Plans, len(d.shards))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(opts.Jobs)
