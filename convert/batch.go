@@ -277,6 +277,10 @@ var modelMarks = []string{configName, "adapter_config.json", "tokenizer.json", "
 func (f *finder) folder(name string, open []string) error {
 	full := filepath.Join(f.src, filepath.FromSlash(name))
 	entries, err := os.ReadDir(full)
+	if err != nil && name != "." {
+		f.items = append(f.items, &batchItem{name: name, err: err}) // the others can be converted
+		return nil
+	}
 	if err != nil {
 		return err
 	}
