@@ -25,8 +25,16 @@ const quantMethod = "qins"
 type modelConfig struct {
 	vocabSize         uint64 // 0 where it is not known
 	tieWordEmbeddings *bool  // nil where it is not said
-	hasQuantization   bool   // there is a quantization_config, be it null
-	quantMethod       string
+	hasQuantization   bool   // there is a quantization_config that is not null
+	quantMethod       string // empty where it is not said
+}
+
+// method is the name of the method in brackets, where it is known.
+func (c modelConfig) method() string {
+	if c.quantMethod == "" {
+		return ""
+	}
+	return " (" + c.quantMethod + ")"
 }
 
 // A quantizationConfig is what is added to the config.json of a model that has
@@ -36,6 +44,9 @@ type quantizationConfig struct {
 	Version     int    `json:"version"`
 	Layout      string `json:"layout"`
 	Codec       string `json:"codec"`
+	// Replaces is the value that stood in its place, null; absent where there
+	// was none.
+	Replaces jsontext.Value `json:"replaces,omitzero"`
 }
 
 // parseConfig reads a config.json. Members of a type that is not expected are
@@ -56,29 +67,33 @@ func parseConfig(text []byte) (modelConfig, error) {
 		tied := tie.Kind() == 't'
 		c.tieWordEmbeddings = &tied
 	}
-	c.hasQuantization = o.find(quantizationKey) >= 0
+	c.hasQuantization = o.quantized()
 	c.quantMethod = o.object(quantizationKey).text("quant_method")
 	return c, nil
 }
 
-// addQuantization adds a quantization_config behind the last member, in the way
-// in which the text is indented. All other bytes stay, so that
-// [removeQuantization] gives the text back.
+// addQuantization adds a quantization_config behind the last member, or in the
+// place of one that is null, in the way in which the text is indented. All other
+// bytes stay, so that [removeQuantization] gives the text back.
 func addQuantization(text []byte, c quantizationConfig) ([]byte, error) {
 	o, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
-	if o.find(quantizationKey) >= 0 {
+	if o.quantized() {
 		return nil, &format.Error{Problem: "the configuration has a " + quantizationKey + " already"}
 	}
 	// The member goes to at, on a line that begins as the last one's does.
 	at, space, comma := o.open, o.source[o.open:o.close], ""
 	if n := len(o.members); n > 0 {
-		at, space, comma = o.members[n-1].end, o.source[o.before(n-1):o.members[n-1].start], ","
+		at, space, comma = o.members[n-1].end, o.space(n-1), ","
+	}
+	null := o.find(quantizationKey)
+	if null >= 0 {
+		space, c.Replaces = o.space(null), o.value(quantizationKey)
 	}
 	newline, indent := lineStart(string(space))
-	if comma == "" && newline != "" {
+	if len(o.members) == 0 && newline != "" {
 		indent += "  " // what there is belongs to the closing brace
 	}
 	style := json.JoinOptions(jsontext.WithIndentPrefix(indent), jsontext.WithIndent(indent))
@@ -93,6 +108,10 @@ func addQuantization(text []byte, c quantizationConfig) ([]byte, error) {
 		return nil, err
 	}
 	value = bytes.ReplaceAll(value, []byte("\n"), []byte(newline))
+	if null >= 0 {
+		m := o.members[null]
+		return slices.Concat(text[:m.value], value, text[m.end:]), nil
+	}
 	return slices.Concat(text[:at], []byte(comma+newline+indent+`"`+quantizationKey+`": `), value, text[at:]), nil
 }
 
@@ -121,6 +140,9 @@ func removeQuantization(text []byte) (out []byte, removed bool, err error) {
 	if i < 0 || o.object(quantizationKey).text("quant_method") != quantMethod {
 		return text, false, nil
 	}
+	if old := o.object(quantizationKey).value("replaces"); old.Kind() == 'n' {
+		return slices.Concat(text[:o.members[i].value], old, text[o.members[i].end:]), true, nil
+	}
 	// With the comma before it, or behind it where it comes first.
 	from, to := o.before(i), o.members[i].end
 	switch {
@@ -145,7 +167,9 @@ type jsonMember struct {
 	start, value, end int
 }
 
-// parseObject reads a JSON object. Names given twice at any level are an error.
+// parseObject reads a JSON object as Python does, which writes most
+// configurations: with NaN and infinities, and names given twice, of which the
+// last counts. A byte order mark and bytes that are not UTF-8 do no harm either.
 func parseObject(text []byte) (jsonObject, error) {
 	o := jsonObject{source: text}
 	if err := o.parse(); err != nil {
@@ -158,7 +182,7 @@ func parseObject(text []byte) (jsonObject, error) {
 }
 
 func (o *jsonObject) parse() error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(o.source))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(plainJSON(o.source)), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if k := dec.PeekKind(); k != '{' && k != jsontext.KindInvalid {
 		return errors.New("it is " + k.String())
 	}
@@ -172,10 +196,7 @@ func (o *jsonObject) parse() error {
 			return err
 		}
 		m := jsonMember{start: int(dec.InputOffset()) - len(name)}
-		unquoted, err := jsontext.AppendUnquote(nil, name)
-		if err != nil {
-			return err
-		}
+		unquoted, _ := jsontext.AppendUnquote(nil, name) // the error is that it is not UTF-8
 		m.name = string(unquoted)
 		value, err := dec.ReadValue()
 		if err != nil {
@@ -198,10 +219,69 @@ func (o *jsonObject) parse() error {
 	return nil
 }
 
-// find returns the place of the member with that name, or -1.
-func (o jsonObject) find(name string) int {
-	return slices.IndexFunc(o.members, func(m jsonMember) bool { return m.name == name })
+// byteOrderMark is how some editors of Windows begin a file.
+const byteOrderMark = "\ufeff"
+
+// plainJSON returns a text of the same length in which stands a number for each
+// NaN, Infinity and -Infinity, and white space for a byte order mark. So the
+// places of all else are those of the text.
+func plainJSON(text []byte) []byte {
+	plain := bytes.Clone(text)
+	if bytes.HasPrefix(plain, []byte(byteOrderMark)) {
+		copy(plain, "   ")
+	}
+	inString := false
+	for i := 0; i < len(plain); i++ {
+		switch c := plain[i]; {
+		case inString && c == '\\':
+			i++ // what follows does not end the string
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == 'N' || c == 'I':
+			n := notFinite(plain[i:])
+			from := i
+			if c == 'I' && i > 0 && plain[i-1] == '-' {
+				from--
+			}
+			if n == 0 || from > 0 && !strings.ContainsRune(" \t\r\n,:[", rune(plain[from-1])) {
+				continue
+			}
+			copy(plain[i:], strings.Repeat("1", n))
+			i += n - 1
+		}
+	}
+	return plain
 }
+
+// notFinite is the length of the NaN or Infinity that a text begins with, 0 where
+// it does not.
+func notFinite(text []byte) int {
+	for _, word := range []string{"NaN", "Infinity"} {
+		if rest, ok := bytes.CutPrefix(text, []byte(word)); ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n,]}", rune(rest[0]))) {
+			return len(word)
+		}
+	}
+	return 0
+}
+
+// find returns the place of the last member with that name, or -1.
+func (o jsonObject) find(name string) int {
+	for i := len(o.members) - 1; i >= 0; i-- {
+		if o.members[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// quantized reports whether there is a quantization_config. Null is none.
+func (o jsonObject) quantized() bool {
+	return o.find(quantizationKey) >= 0 && o.value(quantizationKey).Kind() != 'n'
+}
+
+// space is the white space before a member.
+func (o jsonObject) space(i int) []byte { return o.source[o.before(i):o.members[i].start] }
 
 // before returns where the white space before a member begins.
 func (o jsonObject) before(i int) int {

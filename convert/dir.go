@@ -226,7 +226,7 @@ const recordsFolder = "files"
 // warn tells of what a user should know about a set.
 func (m *model) warn(s *weightSet, plans []*Plan, opts Options) {
 	if s.config.hasQuantization {
-		opts.Events(Warning{Message: fmt.Sprintf("%s says that the model is quantized already (%s); that is left as it is", path.Join(s.folder, configName), s.config.quantMethod)})
+		opts.Events(Warning{Message: fmt.Sprintf("%s says that the model is quantized already%s; that is left as it is", path.Join(s.folder, configName), s.config.method())})
 	}
 	if tie := s.config.tieWordEmbeddings; tie == nil || !*tie {
 		return

@@ -68,7 +68,6 @@ func TestDirRefused(t *testing.T) {
 		{"an index of an earlier conversion", map[string][]byte{"m.safetensors": a, "model.qins.index.json": []byte("{}")}, nil, "model.qins.index.json", "", "the folder holds a converted model already"},
 		{"a bad index", map[string][]byte{"m.safetensors": a, name: []byte(`{"weight_map": {}`)}, nil, name, "", ""},
 		{"an index that names a tensor twice", map[string][]byte{"m.safetensors": a, name: index(`"a.weight": "m.safetensors"`, `"a.weight": "m.safetensors"`)}, nil, name, "", ""},
-		{"a bad configuration", map[string][]byte{"m.safetensors": a, "config.json": []byte("[]")}, nil, "config.json", "", "the configuration is not a JSON object"},
 		{"a bad file", map[string][]byte{"m.safetensors": []byte("no file of weights")}, nil, "m.safetensors", "", ""},
 		{"names that collide", map[string][]byte{"m.safetensors": packed(t, nil, weight("a.weight", 1), weight("a.stored", 2))}, nil, "m.safetensors", "a.weight", `its plane "a.stored" would collide with that of another tensor`},
 		{"a folder in a file's place", map[string][]byte{"m.safetensors/x": a, "n.safetensors": b}, nil, "m.safetensors", "", "this is a folder, expected a file"},

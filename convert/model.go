@@ -50,6 +50,7 @@ type weightSet struct {
 	files   []folderFile // sorted
 	indices []*safetensors.Index
 	config  modelConfig
+	unread  error // why the configuration says nothing; nil where it does
 	gguf    bool
 }
 
@@ -322,7 +323,7 @@ func (m *model) readConfigs() error {
 			return err
 		}
 		if s.config, err = parseConfig(text); err != nil {
-			return inFile(err, m.path(name))
+			s.unread = inFile(err, m.path(name)) // the weights can be converted without it
 		}
 	}
 	return nil
@@ -345,6 +346,11 @@ func (m *model) warnings() []Warning {
 	var list []Warning
 	for _, f := range m.left {
 		list = append(list, Warning{Message: m.path(f.name) + " is left out, as --weights does not choose it"})
+	}
+	for _, s := range m.sets {
+		if s.unread != nil {
+			list = append(list, Warning{Message: fmt.Sprintf("%v: it is carried over as it is, and not gone by", s.unread)})
+		}
 	}
 	for _, f := range m.side {
 		if slices.Contains(otherWeights, path.Ext(f.name)) && f.size >= 1<<20 {

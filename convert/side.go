@@ -74,11 +74,11 @@ func (d *dirConversion) sideFile(name string) (out string, text []byte, err erro
 				return strings.TrimSuffix(name, indexSuffix) + qinsIndex, text, err
 			}
 		}
-		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization {
+		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization && s.unread == nil {
 			if text, err = readConfigText(d.m.path(name)); err != nil {
 				return "", nil, err
 			}
-			text, err = addQuantization(text, quantizationConfig{quantMethod, qins.Version, string(d.opts.Layout), d.opts.Codec})
+			text, err = addQuantization(text, quantizationConfig{QuantMethod: quantMethod, Version: qins.Version, Layout: string(d.opts.Layout), Codec: d.opts.Codec})
 			return name, text, inFile(err, d.m.path(name))
 		}
 	}
