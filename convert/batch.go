@@ -67,7 +67,7 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err := separateFolders(src, dst); err != nil {
 		return nil, err
 	}
-	items, err := findModels(src, opts)
+	items, err := findModels(ctx, src, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -247,14 +247,17 @@ func (e *UnfinishedError) Error() string {
 }
 
 // findModels finds the models below a folder, in the order of their names.
-func findModels(src string, opts Options) ([]*batchItem, error) {
+func findModels(ctx context.Context, src string, opts Options) ([]*batchItem, error) {
 	f := &finder{src: src, opts: opts}
 	real, err := resolve(src)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.folder(".", []string{real}); err != nil {
+	if err := f.folder(ctx, ".", []string{real}); err != nil {
 		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // which models may have failed by
 	}
 	if len(f.items) == 0 {
 		return nil, fmt.Errorf("%s: there are no models below this folder", src)
@@ -267,6 +270,7 @@ type finder struct {
 	src   string
 	opts  Options
 	items []*batchItem
+	links linkCounter
 }
 
 // modelMarks are files that make a folder with weights a model directory.
@@ -274,7 +278,7 @@ var modelMarks = []string{configName, "adapter_config.json", "tokenizer.json", "
 
 // folder looks into one folder. open are the folders that lead to it, without
 // links.
-func (f *finder) folder(name string, open []string) error {
+func (f *finder) folder(ctx context.Context, name string, open []string) error {
 	full := filepath.Join(f.src, filepath.FromSlash(name))
 	entries, err := os.ReadDir(full)
 	if err != nil && name != "." {
@@ -282,6 +286,9 @@ func (f *finder) folder(name string, open []string) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := f.links.add(ctx, name, open, len(entries)); err != nil {
 		return err
 	}
 	var weights []string
@@ -314,7 +321,7 @@ func (f *finder) folder(name string, open []string) error {
 	parents := strings.Split(filepath.ToSlash(open[len(open)-1]), "/")
 	inSnapshots := len(parents) > 2 && parents[len(parents)-2] == "snapshots" && strings.HasPrefix(parents[len(parents)-3], "models--")
 	if isModel || inSnapshots && hasWeights(full) {
-		m, err := readModel(full, f.opts.Weights)
+		m, err := readModel(ctx, full, f.opts.Weights)
 		f.items = append(f.items, &batchItem{name: name, model: m, err: err})
 		return nil
 	}
@@ -330,7 +337,7 @@ func (f *finder) folder(name string, open []string) error {
 			f.opts.Events(Warning{Message: fmt.Sprintf("passed over: %v", err)})
 			continue
 		}
-		if err := f.folder(child, inner); err != nil {
+		if err := f.folder(ctx, child, inner); err != nil {
 			return err
 		}
 	}

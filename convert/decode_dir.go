@@ -27,10 +27,10 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 		return err
 	}
 	d := &dirDecoding{in: in, opts: opts, names: map[string]string{}}
-	if err := d.list(); err != nil {
+	if err := d.list(ctx); err != nil {
 		return err
 	}
-	if err := d.vacant(out); err != nil {
+	if err := d.vacant(ctx, out); err != nil {
 		return err
 	}
 	temp, lock, err := lockTemp(out)
@@ -50,7 +50,7 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.publish(folder, out); err != nil {
+	if err := d.publish(ctx, folder, out); err != nil {
 		return err
 	}
 	opts.Events(Done{In: in, Out: out, Size: d.written})
@@ -102,11 +102,11 @@ type decodedFile struct {
 func (d *dirDecoding) path(name string) string { return filepath.Join(d.in, filepath.FromSlash(name)) }
 
 // list finds the files of the model, and checks that all are there.
-func (d *dirDecoding) list() error {
+func (d *dirDecoding) list(ctx context.Context) error {
 	if _, err := os.Lstat(filepath.Join(d.in, stateFolder)); err == nil {
 		return &format.Error{File: d.in, Problem: "its conversion is not finished", Hint: "run it again, or qinsconv batch --finish"}
 	}
-	files, err := listFolder(d.in)
+	files, err := listFolder(ctx, d.in)
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func sideOutput(name string) string {
 
 // vacant returns an error where the output may not be made. With force a folder
 // is replaced that has nothing in it but what will be in the new one.
-func (d *dirDecoding) vacant(out string) error {
+func (d *dirDecoding) vacant(ctx context.Context, out string) error {
 	info, err := os.Lstat(out)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -245,7 +245,7 @@ func (d *dirDecoding) vacant(out string) error {
 	if !d.opts.Force {
 		return &ExistsError{out}
 	}
-	files, err := listFolder(out)
+	files, err := listFolder(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -336,8 +336,8 @@ func (d *dirDecoding) below(folder, name string) string {
 }
 
 // publish gives the finished folder its name.
-func (d *dirDecoding) publish(temp, out string) error {
-	if err := d.vacant(out); err != nil {
+func (d *dirDecoding) publish(ctx context.Context, temp, out string) error {
+	if err := d.vacant(ctx, out); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(out); err != nil {

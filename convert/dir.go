@@ -37,7 +37,7 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 	if err != nil {
 		return nil, err
 	}
-	m, err := openModel(in, opts)
+	m, err := openModel(ctx, in, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -110,13 +110,13 @@ func stopped(ctx context.Context, out string, err error) error {
 }
 
 // openModel reads a model directory, or a split file by its first part.
-func openModel(in string, opts Options) (*model, error) {
+func openModel(ctx context.Context, in string, opts Options) (*model, error) {
 	info, err := os.Stat(in)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		return readModel(in, opts.Weights)
+		return readModel(ctx, in, opts.Weights)
 	}
 	return readSplit(in)
 }

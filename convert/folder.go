@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,22 +28,42 @@ type folderWalk struct {
 	root  string
 	files []folderFile
 	visit func(name string) error
+	links linkCounter
+}
+
+// maxLinked is how many files and folders may be listed through links to
+// folders. A few folders with links to each other have more ways through them
+// than anyone could go.
+const maxLinked = 100_000
+
+// A linkCounter bounds the work that listing folders is.
+type linkCounter int
+
+// add counts the entries of one more folder, name below the first of open,
+// which are the folders that lead to it, without links.
+func (c *linkCounter) add(ctx context.Context, name string, open []string, entries int) error {
+	if real := open[len(open)-1]; real != filepath.Join(open[0], filepath.FromSlash(name)) {
+		if *c += linkCounter(entries); *c > maxLinked {
+			return &format.Error{File: open[0], Problem: fmt.Sprintf("links to folders lead to more than %d files and folders", maxLinked), Found: "the last below " + format.Quote(name)}
+		}
+	}
+	return ctx.Err()
 }
 
 // listFolder lists the files below a folder, sorted by name within each of its
 // folders. What version control and download tools keep there is left out.
-func listFolder(root string) ([]folderFile, error) {
-	return listFolders(root, func(string) error { return nil })
+func listFolder(ctx context.Context, root string) ([]folderFile, error) {
+	return listFolders(ctx, root, func(string) error { return nil })
 }
 
 // listFolders is listFolder with a say in which folders there may be.
-func listFolders(root string, visit func(name string) error) ([]folderFile, error) {
+func listFolders(ctx context.Context, root string, visit func(name string) error) ([]folderFile, error) {
 	real, err := resolve(root)
 	if err != nil {
 		return nil, err
 	}
 	w := &folderWalk{root: root, visit: visit}
-	err = w.walk(".", []string{real})
+	err = w.walk(ctx, ".", []string{real})
 	return w.files, err
 }
 
@@ -56,9 +77,12 @@ func ignored(name string) bool {
 }
 
 // walk lists one folder. open are the folders that lead to it, without links.
-func (w *folderWalk) walk(folder string, open []string) error {
+func (w *folderWalk) walk(ctx context.Context, folder string, open []string) error {
 	entries, err := os.ReadDir(w.path(folder))
 	if err != nil {
+		return err
+	}
+	if err := w.links.add(ctx, folder, open, len(entries)); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -88,7 +112,7 @@ func (w *folderWalk) walk(folder string, open []string) error {
 			if err != nil {
 				return err
 			}
-			if err := w.walk(name, inner); err != nil {
+			if err := w.walk(ctx, name, inner); err != nil {
 				return err
 			}
 		}

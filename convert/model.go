@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -87,9 +88,9 @@ func outputName(name string) string {
 // readModel lists the files of a model in a folder and finds out which belong
 // together. The patterns choose among the weights; all are taken where there is
 // no pattern.
-func readModel(root string, patterns []string) (*model, error) {
+func readModel(ctx context.Context, root string, patterns []string) (*model, error) {
 	m := &model{root: root, indexed: map[string]bool{}}
-	files, err := listFolders(root, func(name string) error {
+	files, err := listFolders(ctx, root, func(name string) error {
 		if isWeights(name) || strings.HasSuffix(name, indexSuffix) {
 			return &format.Error{File: m.path(name), Problem: "this is a folder, expected a file"}
 		}

@@ -84,7 +84,7 @@ func PlanDir(ctx context.Context, in string, opts Options) (Plans, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := openModel(in, opts)
+	m, err := openModel(ctx, in, opts)
 	if err != nil {
 		return nil, err
 	}

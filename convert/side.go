@@ -110,13 +110,27 @@ func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, na
 		return SideFile{}, err
 	}
 	defer o.discard()
-	if _, err := io.Copy(io.NewOffsetWriter(o, 0), io.NewSectionReader(from, 0, size)); err != nil {
+	if _, err := io.Copy(io.NewOffsetWriter(o, 0), stoppable{ctx, io.NewSectionReader(from, 0, size)}); err != nil {
 		return SideFile{}, err
 	}
 	if err := o.Sync(); err != nil {
 		return SideFile{}, err
 	}
 	return copied, publish(o)
+}
+
+// A stoppable reader ends with its context.
+type stoppable struct {
+	ctx context.Context
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (s stoppable) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.Reader.Read(p)
 }
 
 // holds reports whether there is a file at path with that size and sum.

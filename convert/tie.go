@@ -159,7 +159,7 @@ func (t *tier) tieByContent(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	return t.tieEqual(candidates, hashes)
+	return t.tieEqual(ctx, candidates, hashes)
 }
 
 // content is what suggests that tensors are the same.
@@ -253,7 +253,7 @@ func (t *tier) rest(p *Plan) {
 }
 
 // tieEqual ties the candidates whose bytes are the same.
-func (t *tier) tieEqual(candidates [][]int, hashes map[place]uint64) error {
+func (t *tier) tieEqual(ctx context.Context, candidates [][]int, hashes map[place]uint64) error {
 	followers := map[string][]*PlannedTensor{} // tied to a tensor already
 	for _, p := range t.plans {
 		for j := range p.Tensors {
@@ -270,7 +270,7 @@ func (t *tier) tieEqual(candidates [][]int, hashes map[place]uint64) error {
 			key := content{t.kind(p), hashes[p]}
 			same := -1
 			for k, to := range first[key] {
-				equal, err := t.sameBytes(p, to)
+				equal, err := t.sameBytes(ctx, p, to)
 				if err != nil {
 					return err
 				}
@@ -301,7 +301,7 @@ func (t *tier) tieEqual(candidates [][]int, hashes map[place]uint64) error {
 	return nil
 }
 
-func (t *tier) sameBytes(p, q place) (bool, error) {
+func (t *tier) sameBytes(ctx context.Context, p, q place) (bool, error) {
 	const step = 1 << 20
 	a, b := t.at(p).at, t.at(q).at
 	from, with := t.plans[p.plan].src, t.plans[q.plan].src
@@ -310,6 +310,9 @@ func (t *tier) sameBytes(p, q place) (bool, error) {
 	}
 	x, y := make([]byte, min(step, a.Size)), make([]byte, min(step, a.Size))
 	for at := int64(0); at < a.Size; at += step {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		n := min(step, a.Size-at)
 		if err := format.ReadFull(from, x[:n], a.Offset+at); err != nil {
 			return false, err

@@ -21,7 +21,7 @@ import (
 // and loose files there. against is the folder with their sources, in the same
 // places; empty where they are not compared.
 func (v *verification) folder(ctx context.Context, root, against string) error {
-	list, err := listFolder(root)
+	list, err := listFolder(ctx, root)
 	if err != nil {
 		return v.findError(err)
 	}
@@ -194,7 +194,7 @@ func (v *verification) model(ctx context.Context, root, against, folder string, 
 		v.find(Differs, filepath.Join(root, filepath.FromSlash(name)), "", "the manifest does not list this file")
 	}
 	if against != "" {
-		return checks, v.compareSides(m, root, against)
+		return checks, v.compareSides(ctx, m, root, against)
 	}
 	return checks, nil
 }
@@ -222,8 +222,8 @@ func (v *verification) index(m *DirManifest, name, full string) error {
 }
 
 // compareSides compares the files that hold no weights with those of the source.
-func (v *verification) compareSides(m *DirManifest, root, against string) error {
-	source, err := listFolder(against)
+func (v *verification) compareSides(ctx context.Context, m *DirManifest, root, against string) error {
+	source, err := listFolder(ctx, against)
 	if err != nil {
 		return v.findError(err)
 	}
@@ -256,7 +256,7 @@ func (v *verification) compareSides(m *DirManifest, root, against string) error 
 			v.find(Differs, full, "", "the source's %s is not here", f.name)
 			continue
 		}
-		same, err := sameSide(full, filepath.Join(against, filepath.FromSlash(f.name)))
+		same, err := sameSide(ctx, full, filepath.Join(against, filepath.FromSlash(f.name)))
 		if err := v.findError(err); err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -271,7 +271,7 @@ func (v *verification) compareSides(m *DirManifest, root, against string) error 
 }
 
 // sameSide reports whether a side file is what decoding makes the source's of.
-func sameSide(out, in string) (bool, error) {
+func sameSide(ctx context.Context, out, in string) (bool, error) {
 	a, err := openFile(out)
 	if err != nil {
 		return false, err
@@ -310,16 +310,19 @@ func sameSide(out, in string) (bool, error) {
 		got, _, err = removeQuantization(got)
 		return bytes.Equal(got, want), inFile(err, out)
 	}
-	return sameContent(a, b)
+	return sameContent(ctx, a, b)
 }
 
-func sameContent(a, b *reopened) (bool, error) {
+func sameContent(ctx context.Context, a, b *reopened) (bool, error) {
 	if a.info.Size() != b.info.Size() {
 		return false, nil
 	}
 	const step = 1 << 20
 	x, y := make([]byte, step), make([]byte, step)
 	for at := int64(0); at < a.info.Size(); at += step {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		n := min(step, a.info.Size()-at)
 		if _, err := a.ReadAt(x[:n], at); err != nil {
 			return false, err
