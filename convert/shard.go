@@ -44,10 +44,7 @@ func planSet(ctx context.Context, m *model, s *weightSet, opts Options) ([]*Plan
 				return err
 			}
 			sources[i] = src
-			if len(s.files) > 1 {
-				return src.Close() // until it is read
-			}
-			return nil
+			return src.Close() // until it is read: a model may have many sets
 		})
 	}
 	if err := group.Wait(); err != nil {

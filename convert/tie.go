@@ -245,9 +245,10 @@ func (t *tier) hash(ctx context.Context, candidates [][]int, seed maphash.Seed, 
 	return hashes, nil
 }
 
-// rest closes a file until it is read again, where there are many.
+// rest closes a file of a model directory until it is read again: there may be
+// many.
 func (t *tier) rest(p *Plan) {
-	if len(t.plans) > 1 {
+	if p.out != "" {
 		p.src.Close()
 	}
 }

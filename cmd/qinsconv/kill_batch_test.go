@@ -404,13 +404,33 @@ func partProcesses(t *testing.T, n int, args ...string) map[string]int {
 }
 
 // TestFewHandles converts, plans, verifies and decodes a model of more files
-// than may be open.
+// than may be open, which are one set or as many as there are files.
 func TestFewHandles(t *testing.T) {
+	t.Run("one set", func(t *testing.T) {
+		in := filepath.Join(t.TempDir(), "in")
+		if err := fixtures.WriteManyShards(in, 200, 2, 1024); err != nil {
+			t.Fatal(err)
+		}
+		fewHandles(t, in)
+	})
+	t.Run("a set each", func(t *testing.T) {
+		in := filepath.Join(t.TempDir(), "in")
+		for i := range 200 {
+			folder := filepath.Join(in, strconv.Itoa(i))
+			if err := os.MkdirAll(folder, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, "adapter.safetensors"), fixtures.Small(fixtures.TieContent), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fewHandles(t, in)
+	})
+}
+
+func fewHandles(t *testing.T, in string) {
 	dir := t.TempDir()
-	in, out, back := filepath.Join(dir, "in"), filepath.Join(dir, "out"), filepath.Join(dir, "back")
-	if err := fixtures.WriteManyShards(in, 200, 2, 1024); err != nil {
-		t.Fatal(err)
-	}
+	out, back := filepath.Join(dir, "out"), filepath.Join(dir, "back")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
