@@ -354,13 +354,10 @@ func (f *finder) loose(name, full string, weights []string) {
 			continue
 		}
 		names := []string{w}
-		if of, _, count, ok := part(w); ok {
-			names = names[:0]
-			for i := 1; i <= count; i++ {
-				names = append(names, fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(w)))
-			}
+		if p, ok := part(w); ok {
+			names = p.names(full)
 			for _, other := range weights {
-				if o, _, n, ok := part(other); ok && o == of && n == count && path.Ext(other) == path.Ext(w) && !slices.Contains(names, other) {
+				if o, ok := part(other); ok && o.fileSet == p.fileSet && !slices.Contains(names, other) {
 					names = append(names, other) // whose number is wrong
 				}
 			}

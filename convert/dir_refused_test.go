@@ -45,6 +45,12 @@ func TestDirRefused(t *testing.T) {
 		{"number zero", map[string][]byte{"m-00000-of-00001.safetensors": a}, nil, "m-00001-of-00001.safetensors", "", "a file of the model is missing"},
 		{"a number too many", map[string][]byte{"m-00000-of-00001.safetensors": a, "m-00001-of-00001.safetensors": b}, nil,
 			"m-00000-of-00001.safetensors", "", "the file's number is not one of its set: found 0, expected 1 to 1"},
+		{"a number of other digits", map[string][]byte{"m-00001-of-000002.safetensors": a}, nil,
+			"m-00002-of-000002.safetensors", "", "a file of the model is missing: found 1 of 2"},
+		{"a count that nobody has", map[string][]byte{"m-00001-of-9223372036854775807.safetensors": a, "m-00002-of-9223372036854775807.safetensors": b}, nil,
+			"m-00003-of-9223372036854775807.safetensors", "", "a file of the model is missing: found 2 of 9223372036854775807"},
+		{"a number twice", map[string][]byte{"m-00001-of-00001.safetensors": a, "m-000001-of-00001.safetensors": b}, nil,
+			"m-00001-of-00001.safetensors", "", `another file has the same number: found "m-000001-of-00001.safetensors"`},
 		{"a tensor listed that is absent", map[string][]byte{"x.safetensors": a, name: index(`"a.weight": "x.safetensors"`, `"c.weight": "x.safetensors"`)}, nil,
 			name, "c.weight", `the index lists a tensor that no file holds: expected in "x.safetensors"`},
 		{"a tensor in another file", map[string][]byte{"x.safetensors": a, "y.safetensors": b, name: index(`"a.weight": "y.safetensors"`, `"b.weight": "x.safetensors"`)}, nil,
@@ -405,10 +411,12 @@ func TestLooseRefused(t *testing.T) {
 		made  []string
 		says  string
 	}{
-		"two files that become one": {map[string][]byte{"m.safetensors": a, "m.gguf": ggufOf(t)}, []string{"m"}, `two files would both become "m.qins"`},
-		"a number too many":         {map[string][]byte{"m-00000-of-00001.safetensors": a, "m-00001-of-00001.safetensors": b}, nil, "the file's number is not one of its set: found 0, expected 1 to 1"},
-		"a missing part":            {map[string][]byte{"m-00001-of-00002.safetensors": a, "n.safetensors": b}, []string{"n"}, "a file of the model is missing"},
-		"a bad file":                {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
+		"two files that become one":                {map[string][]byte{"m.safetensors": a, "m.gguf": ggufOf(t)}, []string{"m"}, `two files would both become "m.qins"`},
+		"a number too many":                        {map[string][]byte{"m-00000-of-00001.safetensors": a, "m-00001-of-00001.safetensors": b}, nil, "the file's number is not one of its set: found 0, expected 1 to 1"},
+		"a missing part":                           {map[string][]byte{"m-00001-of-00002.safetensors": a, "n.safetensors": b}, []string{"n"}, "a file of the model is missing"},
+		"a missing part of many":                   {map[string][]byte{"m-00001-of-9223372036854775807.gguf": ggufOf(t), "n.safetensors": b}, []string{"n"}, "m-00002-of-9223372036854775807.gguf: a file of the model is missing"},
+		"a missing part, numbered with six digits": {map[string][]byte{"m-00001-of-000003.safetensors": a, "m-00003-of-000003.safetensors": b}, nil, "m-00002-of-000003.safetensors: a file of the model is missing"},
+		"a bad file":                               {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := writeFiles(t, nil)

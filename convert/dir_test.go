@@ -468,12 +468,14 @@ func TestDirForms(t *testing.T) {
 	two := map[string][]byte{"x.safetensors": a, "y.safetensors": b}
 	config := []byte(`{"vocab_size": 77}`)
 	for name, files := range map[string]map[string][]byte{
-		"one file alone":      {"m.safetensors": b},
-		"several, no index":   {"a.safetensors": a, "z.safetensors": b, "config.json": config},
-		"numbered, no index":  {"m-00001-of-00002.safetensors": a, "m-00002-of-00002.safetensors": b, "config.json": config},
-		"numbered and others": {"m-00001-of-00002.safetensors": a, "m-00002-of-00002.safetensors": b, "extra.safetensors": c},
-		"two sets of numbers": {"m-00001-of-00001.safetensors": a, "n-00001-of-00002.safetensors": b, "n-00002-of-00002.safetensors": c},
-		"odd names, index":    {"x.safetensors": a, "y.safetensors": b, "model.safetensors.index.json": indexOf(t, two)},
+		"one file alone":           {"m.safetensors": b},
+		"several, no index":        {"a.safetensors": a, "z.safetensors": b, "config.json": config},
+		"numbered with six digits": {"m-00001-of-000002.safetensors": a, "m-00002-of-000002.safetensors": b, "config.json": config},
+		"numbered past counting":   {"m-00001-of-99999999999999999999.safetensors": a, "config.json": config},
+		"numbered, no index":       {"m-00001-of-00002.safetensors": a, "m-00002-of-00002.safetensors": b, "config.json": config},
+		"numbered and others":      {"m-00001-of-00002.safetensors": a, "m-00002-of-00002.safetensors": b, "extra.safetensors": c},
+		"two sets of numbers":      {"m-00001-of-00001.safetensors": a, "n-00001-of-00002.safetensors": b, "n-00002-of-00002.safetensors": c},
+		"odd names, index":         {"x.safetensors": a, "y.safetensors": b, "model.safetensors.index.json": indexOf(t, two)},
 		"index of another name": {
 			"x.safetensors": a, "y.safetensors": b, "diffusion_pytorch_model.fp16.safetensors.index.json": indexOf(t, two)},
 		"index below": {"sub/x.safetensors": a, "sub/y.safetensors": b, "sub/model.safetensors.index.json": indexOf(t, two), "config.json": config},

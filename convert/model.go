@@ -55,20 +55,52 @@ type weightSet struct {
 	gguf    bool
 }
 
-// numbered matches the names of files that are one of several.
-var numbered = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})$`)
+// numbered matches the names of files that are one of several. Most have five
+// digits, or as many as the number of files needs.
+var numbered = regexp.MustCompile(`^(.*)-(\d{5,})-of-(\d{5,})$`)
 
-// part returns what a file's name says of its place among several: what is
-// before the number, the number, from 1, and how many there are. ok is false
+// A fileSet is what the names of several files have in common.
+type fileSet struct{ of, count, ext string } // with count's digits as they stand
+
+// A filePart is a file's place in a set.
+type filePart struct {
+	fileSet
+	number, count int // from 1; how many there are
+	digits        int // of the number
+}
+
+// part returns what a file's name says of its place among several. ok is false
 // where it is one by itself.
-func part(name string) (of string, number, count int, ok bool) {
-	m := numbered.FindStringSubmatch(strings.TrimSuffix(name, path.Ext(name)))
+func part(name string) (p filePart, ok bool) {
+	ext := path.Ext(name)
+	m := numbered.FindStringSubmatch(strings.TrimSuffix(name, ext))
 	if m == nil {
-		return "", 0, 0, false
+		return filePart{}, false
 	}
-	number, _ = strconv.Atoi(m[2])
-	count, _ = strconv.Atoi(m[3])
-	return m[1], number, count, true
+	p = filePart{fileSet: fileSet{m[1], m[3], ext}, digits: len(m[2])}
+	var err error
+	if p.number, err = strconv.Atoi(m[2]); err == nil {
+		p.count, err = strconv.Atoi(m[3])
+	}
+	return p, err == nil
+}
+
+// name is the name of file i of the set.
+func (p filePart) name(i int) string {
+	return fmt.Sprintf("%s-%0*d-of-%s%s", p.of, p.digits, i, p.fileSet.count, p.ext)
+}
+
+// names lists the files of the set that are in a folder, up to the first that is
+// missing, whose name is the last.
+func (p filePart) names(folder string) []string {
+	var names []string
+	for i := 1; i <= p.count; i++ {
+		names = append(names, p.name(i))
+		if _, err := os.Stat(filepath.Join(folder, p.name(i))); err != nil {
+			break
+		}
+	}
+	return names
 }
 
 // isWeights reports whether the name is that of a file that can be converted.
@@ -199,8 +231,8 @@ func (m *model) group(weights []folderFile) error {
 		key := folder
 		if path.Ext(f.name) == ggufExt {
 			key = strings.TrimSuffix(f.name, ggufExt)
-			if of, _, count, ok := part(f.name); ok {
-				key = fmt.Sprintf("%s of %d", of, count)
+			if p, ok := part(f.name); ok {
+				key = p.of + " of " + p.fileSet.count
 			}
 			key += ggufExt
 		} else if s := taken[f.name]; s != nil {
@@ -273,41 +305,41 @@ func (m *model) checkSet(s *weightSet) error {
 	if len(s.indices) > 0 {
 		return nil // it says which files there are
 	}
-	type kind struct {
-		of    string
-		count int
-	}
-	found := map[kind]int{} // of those whose names differ in the number only
+	found := map[fileSet]map[int]string{} // by their numbers
 	for _, f := range s.files {
-		if of, _, count, ok := part(f.name); ok {
-			found[kind{of, count}]++
-		}
-	}
-	for _, f := range s.files {
-		of, number, count, ok := part(f.name)
-		n := found[kind{of, count}]
-		if !ok || n == count && 1 <= number && number <= count {
+		p, ok := part(f.name)
+		if !ok {
 			continue
 		}
-		for i := 1; i <= count; i++ {
-			if name := fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, path.Ext(f.name)); !s.has(name) {
-				return &format.Error{File: m.path(name), Problem: "a file of the model is missing", Found: fmt.Sprintf("%d of %d", n, count),
+		if found[p.fileSet] == nil {
+			found[p.fileSet] = map[int]string{}
+		}
+		if other, taken := found[p.fileSet][p.number]; taken {
+			return &format.Error{File: m.path(f.name), Problem: "another file has the same number", Found: format.Quote(other)}
+		}
+		found[p.fileSet][p.number] = f.name
+	}
+	for _, f := range s.files {
+		p, ok := part(f.name)
+		numbers := found[p.fileSet]
+		if !ok || len(numbers) == p.count && 1 <= p.number && p.number <= p.count {
+			continue
+		}
+		for i := 1; i <= p.count; i++ {
+			if numbers[i] == "" {
+				return &format.Error{File: m.path(p.name(i)), Problem: "a file of the model is missing", Found: fmt.Sprintf("%d of %d", len(numbers), p.count),
 					Hint: "is the download complete?"}
 			}
 		}
-		return &format.Error{File: m.path(f.name), Problem: "the file's number is not one of its set", Found: fmt.Sprint(number), Expected: fmt.Sprintf("1 to %d", count)}
+		return &format.Error{File: m.path(f.name), Problem: "the file's number is not one of its set", Found: fmt.Sprint(p.number), Expected: fmt.Sprintf("1 to %d", p.count)}
 	}
 	return nil
 }
 
-func (s *weightSet) has(name string) bool {
-	return slices.ContainsFunc(s.files, func(f folderFile) bool { return f.name == name })
-}
-
 // globOf is a pattern for the files that a file is one of.
 func globOf(base string) string {
-	if stem, _, _, ok := part(base); ok {
-		return stem + "-*"
+	if p, ok := part(base); ok {
+		return p.of + "-*"
 	}
 	return base
 }
@@ -381,8 +413,8 @@ func (m *model) checkOutputs() error {
 
 // isSplit reports whether a file is the first of a split GGUF file.
 func isSplit(name string) bool {
-	_, number, count, ok := part(name)
-	return ok && path.Ext(name) == ggufExt && number == 1 && count > 1
+	p, ok := part(name)
+	return ok && p.ext == ggufExt && p.number == 1 && p.count > 1
 }
 
 // readSplit finds the files of a split GGUF file, of which first is one.
@@ -391,15 +423,11 @@ func readSplit(first string) (*model, error) {
 	if folder == "" {
 		folder = "."
 	}
-	of, _, count, ok := part(base)
-	if !ok || path.Ext(base) != ggufExt {
+	p, ok := part(base)
+	if !ok || p.ext != ggufExt {
 		return nil, fmt.Errorf("%s: is neither a folder nor a part of a split GGUF file", first)
 	}
-	var names []string
-	for i := 1; i <= count; i++ {
-		names = append(names, fmt.Sprintf("%s-%05d-of-%05d%s", of, i, count, ggufExt))
-	}
-	return readFiles(folder, names)
+	return readFiles(folder, p.names(folder))
 }
 
 // readFiles makes a model of files of a folder that belong together and have

@@ -204,3 +204,32 @@ func TestSplitRefused(t *testing.T) {
 		t.Error("the second part is taken for a model")
 	}
 }
+
+// TestSplitDigits converts split files whose names have other numbers of digits.
+func TestSplitDigits(t *testing.T) {
+	in := filepath.Join(t.TempDir(), "in")
+	if err := os.Mkdir(in, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := fixtures.WriteSplitGGUF(in, "toy", 3, fixtures.SmallDir(format.F32).LlamaModel); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := os.Rename(filepath.Join(in, fmt.Sprintf("toy-%05d-of-00003.gguf", i+1)), filepath.Join(in, fmt.Sprintf("toy-%06d-of-000003.gguf", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := filepath.Join(in, "toy-000001-of-000003.gguf")
+	if !convert.IsModel(first) {
+		t.Errorf("%s is no model", first)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := convert.ConvertDir(t.Context(), first, out, convert.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, out, "qins-manifest.json", "toy-000001-of-000003.qins", "toy-000002-of-000003.qins", "toy-000003-of-000003.qins")
+	r, err := convert.Batch(t.Context(), in, filepath.Join(t.TempDir(), "out"), convert.Options{})
+	if err != nil || r.Failed > 0 || len(r.Models) != 1 || r.Models[0].Files != 3 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
