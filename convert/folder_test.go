@@ -80,13 +80,13 @@ func TestStopped(t *testing.T) {
 	_, tied := (&tier{plans: []*Plan{p}}).sameBytes(ctx, place{}, place{})
 	_, listed := listFolder(ctx, dir)
 	_, found := findModels(ctx, dir, Options{})
-	_, copied := copyFile(t.Context(), path+".copy", bytes.NewReader(file), int64(len(file)), path)
+	_, copied := copyFile(t.Context(), path+".copy", bytes.NewReader(file), int64(len(file)), path, 0o666)
 	if copied != nil {
 		t.Fatal(copied)
 	}
 	late := &endingReader{Reader: bytes.NewReader(file), left: len(file)}
 	ctx, late.end = context.WithCancel(t.Context())
-	_, stopped := copyFile(ctx, path+".stopped", late, int64(len(file)), path)
+	_, stopped := copyFile(ctx, path+".stopped", late, int64(len(file)), path, 0o666)
 	for what, err := range map[string]error{"listing": listed, "finding": found, "copying": stopped, "comparing": compared, "comparing tensors": tied} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", what, err)

@@ -32,7 +32,10 @@ type output struct {
 const tempSuffix = ".qinsconv-tmp"
 
 // create opens the temporary file for an output.
-func create(path string, force bool) (*output, error) {
+func create(path string, force bool) (*output, error) { return createWith(path, force, 0o666) }
+
+// createWith is create for a file with no more than those permissions.
+func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
 	dir, base := filepath.Split(path)
 	if dir == "" {
 		dir = "."
@@ -50,7 +53,7 @@ func create(path string, force bool) (*output, error) {
 		if info, err := os.Lstat(o.temp); err == nil && !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s: is in the way of a temporary file", o.temp)
 		}
-		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, 0o666)
+		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, perm|0o600)
 		if err != nil {
 			return nil, err
 		}
@@ -76,6 +79,7 @@ func create(path string, force bool) (*output, error) {
 			o.discard()
 			return nil, err
 		}
+		restrict(o.temp, perm|0o600) // which a killed run left
 		return o, nil
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -43,17 +44,22 @@ func (d *dirConversion) sideFiles(ctx context.Context) ([]SideFile, error) {
 	return list, nil
 }
 
-// carry publishes a copy of a file at out, or the text where there is one.
+// carry publishes a copy of a file at out, or the text where there is one. It has
+// the permissions of the file.
 func carry(ctx context.Context, out, in string, text []byte) (SideFile, error) {
 	if text != nil {
-		return copyFile(ctx, out, bytes.NewReader(text), int64(len(text)), in)
+		info, err := os.Stat(in)
+		if err != nil {
+			return SideFile{}, err
+		}
+		return copyFile(ctx, out, bytes.NewReader(text), int64(len(text)), in, info.Mode())
 	}
 	file, err := openFile(in)
 	if err != nil {
 		return SideFile{}, err
 	}
 	defer file.Close()
-	side, err := copyFile(ctx, out, file, file.info.Size(), in)
+	side, err := copyFile(ctx, out, file, file.info.Size(), in, file.info.Mode())
 	if err != nil {
 		return SideFile{}, err
 	}
@@ -90,22 +96,27 @@ func (d *dirConversion) sideFile(name string) (out string, text []byte, err erro
 
 // writeFile publishes a file with the given bytes, unless it is there already.
 func writeFile(path string, text []byte) error {
-	_, err := copyFile(context.Background(), path, bytes.NewReader(text), int64(len(text)), path)
+	_, err := copyFile(context.Background(), path, bytes.NewReader(text), int64(len(text)), path, 0o666)
 	return err
 }
 
 // copyFile publishes a copy of what from holds, unless it is there already.
-// Errors give what is read that name.
-func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, name string) (SideFile, error) {
+// Errors give what is read that name. Those who may not read or write the
+// original may not do so with the copy.
+func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, name string, mode fs.FileMode) (SideFile, error) {
+	perm := mode.Perm() | 0o400 // so that it can be read again
 	sum, err := hashFile(ctx, from, size, name)
 	if err != nil {
 		return SideFile{}, err
 	}
 	copied := SideFile{Size: uint64(size), SHA256: sum}
 	if same, err := holds(ctx, path, copied); same || err != nil {
+		if same {
+			restrict(path, perm)
+		}
 		return copied, err
 	}
-	o, err := create(path, true)
+	o, err := createWith(path, true, perm)
 	if err != nil {
 		return SideFile{}, err
 	}
@@ -116,7 +127,22 @@ func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, na
 	if err := o.Sync(); err != nil {
 		return SideFile{}, err
 	}
-	return copied, publish(o)
+	if err := publish(o); err != nil {
+		return SideFile{}, err
+	}
+	restrict(path, perm) // it could be written to until now
+	return copied, nil
+}
+
+// restrict takes permissions from a file that are not among those. A file system
+// that refuses has its own idea of them, and Windows knows but one.
+func restrict(path string, perm fs.FileMode) {
+	if runtime.GOOS == "windows" {
+		return
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&^perm != 0 {
+		_ = os.Chmod(path, info.Mode().Perm()&perm)
+	}
 }
 
 // A stoppable reader ends with its context.
