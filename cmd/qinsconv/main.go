@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = app.RunContext(ctx, args)
 	}
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintf(stderr, "qinsconv: %s\n", message(err))
+		fmt.Fprintf(stderr, "qinsconv: %s\n", visible(message(err)))
 	}
 	return status(err)
 }

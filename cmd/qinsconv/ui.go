@@ -6,9 +6,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/go-json-experiment/json"
@@ -201,9 +203,9 @@ func (p *textPrinter) event(e convert.Event) {
 	case convert.Warning:
 		p.clear()
 		if e.Tensor != "" {
-			fmt.Fprintf(p.warn, "qinsconv: warning: tensor %q: %s\n", e.Tensor, e.Message)
+			fmt.Fprintf(p.warn, "qinsconv: warning: tensor %q: %s\n", e.Tensor, visible(e.Message))
 		} else {
-			fmt.Fprintf(p.warn, "qinsconv: warning: %s\n", e.Message)
+			fmt.Fprintf(p.warn, "qinsconv: warning: %s\n", visible(e.Message))
 		}
 	case convert.Progress:
 		p.progress(e)
@@ -223,7 +225,7 @@ func (p *textPrinter) event(e convert.Event) {
 			if e.Model == "." {
 				name = "" // the batch's source itself
 			}
-			fmt.Fprintf(p.warn, "qinsconv: %s%s\n", name, e.Error)
+			fmt.Fprintf(p.warn, "qinsconv: %s%s\n", name, visible(e.Error))
 		}
 	case convert.TensorDone:
 		if p.quiet || p.terminal != nil || p.several {
@@ -234,7 +236,7 @@ func (p *textPrinter) event(e convert.Event) {
 	case convert.Done:
 		if p.command == "decode" && !p.quiet {
 			p.close()
-			fmt.Fprintf(p.out, "%s: %s\n", e.Out, size(e.Size))
+			fmt.Fprintf(p.out, "%s: %s\n", visible(e.Out), size(e.Size))
 		}
 	}
 }
@@ -253,6 +255,24 @@ func printable(name string) string {
 		return name
 	}
 	return quoted
+}
+
+// visible escapes what is not to be seen in a text: a name in it could do
+// something to the terminal, or make the text look like another.
+func visible(text string) string {
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case strconv.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
 }
 
 // shorten cuts a long metadata value.
@@ -305,11 +325,11 @@ func (p *textPrinter) manifest(out string, m *convert.Manifest) error {
 	}
 	t := &m.Totals
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "source\t%s\t%s\n", m.Source.Name, size(int64(m.Source.Size)))
-	fmt.Fprintf(w, "output\t%s\t%s\n", out, size(int64(m.Output.Size)))
+	fmt.Fprintf(w, "source\t%s\t%s\n", visible(m.Source.Name), size(int64(m.Source.Size)))
+	fmt.Fprintf(w, "output\t%s\t%s\n", visible(out), size(int64(m.Output.Size)))
 	p.totals(w, t, m.Source.Size, m.Output.Size)
 	refusals(w, m.Tensors)
-	fmt.Fprintf(w, "manifest\t%s\n", convert.ManifestPath(out))
+	fmt.Fprintf(w, "manifest\t%s\n", visible(convert.ManifestPath(out)))
 	return w.Flush()
 }
 
@@ -331,13 +351,13 @@ func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
 	}
 	m := r.Manifest
 	if m == nil {
-		_, err := fmt.Fprintf(p.out, "%s: %d files converted, %d unchanged, %d still missing that other parts convert\n", out, r.Converted, r.Unchanged, len(r.Missing))
+		_, err := fmt.Fprintf(p.out, "%s: %d files converted, %d unchanged, %d still missing that other parts convert\n", visible(out), r.Converted, r.Unchanged, len(r.Missing))
 		return err
 	}
 	t := &m.Totals
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "source\t%s\t%s of weights in %d files\n", in, size(int64(m.SourceSize())), len(m.Files))
-	fmt.Fprintf(w, "output\t%s\t%s\n", out, size(int64(m.OutputSize())))
+	fmt.Fprintf(w, "source\t%s\t%s of weights in %d files\n", visible(in), size(int64(m.SourceSize())), len(m.Files))
+	fmt.Fprintf(w, "output\t%s\t%s\n", visible(out), size(int64(m.OutputSize())))
 	p.totals(w, t, m.SourceSize(), m.OutputSize())
 	fmt.Fprintf(w, "files\t%d\t%d converted, %d unchanged since an earlier run\n", len(m.Files), r.Converted, r.Unchanged)
 	fmt.Fprintf(w, "beside\t%d\tother files, %s, carried over and not counted above\n", len(m.SideFiles), humanize.IBytes(m.SideSize()))
@@ -346,7 +366,7 @@ func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
 		tensors = append(tensors, m.Files[i].Tensors...)
 	}
 	refusals(w, tensors)
-	fmt.Fprintf(w, "manifest\t%s\n", filepath.Join(out, convert.DirManifestName))
+	fmt.Fprintf(w, "manifest\t%s\n", visible(filepath.Join(out, convert.DirManifestName)))
 	return w.Flush()
 }
 
@@ -441,16 +461,16 @@ func (p *textPrinter) plan(in string, plans convert.Plans) error {
 	if plans[0].Layout == qins.Compact {
 		about = "about "
 	}
-	_, err := fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", in, size(plans.SourceSize()), about, size(total), float64(plans.SourceSize())/float64(total))
+	_, err := fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", visible(in), size(plans.SourceSize()), about, size(total), float64(plans.SourceSize())/float64(total))
 	return err
 }
 
 func (p *textPrinter) report(r *convert.Report) error {
 	for _, f := range r.Findings {
 		if f.Tensor != "" {
-			fmt.Fprintf(p.warn, "qinsconv: %s: tensor %q: %s\n", f.File, f.Tensor, f.Message)
+			fmt.Fprintf(p.warn, "qinsconv: %s: tensor %q: %s\n", visible(f.File), f.Tensor, visible(f.Message))
 		} else {
-			fmt.Fprintf(p.warn, "qinsconv: %s: %s\n", f.File, f.Message)
+			fmt.Fprintf(p.warn, "qinsconv: %s: %s\n", visible(f.File), visible(f.Message))
 		}
 	}
 	if p.quiet {
@@ -469,13 +489,13 @@ func (p *textPrinter) report(r *convert.Report) error {
 		against = append(against, "no manifest")
 	}
 	if r.Against != "" {
-		against = append(against, "the source "+r.Against)
+		against = append(against, "the source "+visible(r.Against))
 	}
 	verdict := "OK"
 	if !r.OK() {
 		verdict = fmt.Sprintf("%d findings", len(r.Findings))
 	}
-	_, err := fmt.Fprintf(p.out, "%s: %s (%s)\n", r.File, verdict, strings.Join(against, ", "))
+	_, err := fmt.Fprintf(p.out, "%s: %s (%s)\n", visible(r.File), verdict, strings.Join(against, ", "))
 	return err
 }
 
@@ -484,7 +504,7 @@ func (p *textPrinter) inspection(i *convert.Inspection) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "file\t%s\n", i.File)
+	fmt.Fprintf(w, "file\t%s\n", visible(i.File))
 	fmt.Fprintf(w, "format\t%s\n", i.Format)
 	if i.Layout != "" {
 		fmt.Fprintf(w, "layout\t%s\n", i.Layout)
