@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -187,13 +186,6 @@ func separateFolders(in, out string) error {
 		return fmt.Errorf("%s: the input %s is inside the output", out, in)
 	}
 	return nil
-}
-
-// isLocal reports whether a slash-separated name from a file leads to a place
-// below the folder that it is looked up in, whatever the system.
-func isLocal(name string) bool {
-	return name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) &&
-		!strings.ContainsAny(name, `\:`) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // makeFolder makes the folder name below root, and those that lead to it. What

@@ -106,7 +106,7 @@ func parseDirManifest(path string, text []byte) (*DirManifest, error) {
 func (m *DirManifest) check(path string) error {
 	seen := map[string]bool{DirManifestName: true}
 	name := func(name string) error {
-		if !isLocal(name) {
+		if !format.IsLocal(name) {
 			return &format.Error{File: path, Problem: "the manifest names a file outside its folder", Found: format.Quote(name), Expected: "a path inside the model's folder"}
 		}
 		if seen[name] {
@@ -122,7 +122,7 @@ func (m *DirManifest) check(path string) error {
 		if err := name(f.Output.Name); err != nil {
 			return err
 		}
-		if !isLocal(f.Source.Name) {
+		if !format.IsLocal(f.Source.Name) {
 			return &format.Error{File: path, Problem: "the manifest names a source outside its folder", Found: format.Quote(f.Source.Name)}
 		}
 		if f.Output.Size > most || f.Source.Size > most {

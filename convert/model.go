@@ -136,7 +136,7 @@ func readModel(ctx context.Context, root string, patterns []string) (*model, err
 	}
 	var weights []folderFile
 	for _, f := range files {
-		if !isLocal(f.name) {
+		if !format.IsLocal(f.name) {
 			return nil, &format.Error{File: m.path(f.name), Problem: "a manifest could not hold this name, which is no path on every system", Found: format.Quote(f.name)}
 		}
 		base := path.Base(f.name)

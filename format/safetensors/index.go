@@ -4,11 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
-	"strings"
-	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -150,25 +146,13 @@ func (p *indexParser) weightMap() error {
 		if err != nil {
 			return err
 		}
-		if !local(file) {
+		if !format.IsLocal(file) {
 			return &format.Error{File: p.file, Tensor: tensor, Problem: "weight_map gives it a file that cannot be used",
 				Found: format.Quote(file), Expected: "a path inside the model's folder"}
 		}
 		p.x.Entries = append(p.x.Entries, format.Entry{Key: tensor, Value: file})
 	}
 	return p.expect('}', "a tensor's name or the end of weight_map")
-}
-
-// local reports whether a path of an index is clean and leads nowhere but down,
-// whichever system reads it.
-func local(file string) bool {
-	return filepath.IsLocal(file) && path.Clean(file) == file && file != "." &&
-		!hasDrive(file) && !strings.Contains(file, `\`) && !strings.ContainsFunc(file, unicode.IsControl)
-}
-
-// hasDrive reports whether a path begins with a drive letter of Windows.
-func hasDrive(file string) bool {
-	return len(file) > 1 && file[1] == ':' && 'a' <= file[0]|0x20 && file[0]|0x20 <= 'z'
 }
 
 // Files returns the files that the index names, in the order in which they

@@ -71,7 +71,7 @@ var indexVectors = []struct{ name, text, problem, tensor string }{
 	{"path beginning with a dot", inPath(`.hidden`), ok, ""},
 	{"path with a space", inPath(`a b`), ok, ""},
 	{"path beyond ASCII", inPath(`größe`), ok, ""},
-	{"path with a colon", inPath(`1:2`), ok, ""},
+	{"path with a colon", inPath(`1:2`), outside, "t"},
 	{"path above", inPath(`../x`), outside, "t"},
 	{"path above, escaped", inPath(`\u002e\u002e\u002fx`), outside, "t"},
 	{"path far above", inPath(`../../../../../../etc/passwd`), outside, "t"},
