@@ -32,7 +32,7 @@ type Options struct {
 	Layout qins.Layout // qins.DefaultLayout where empty
 	Codec  string      // the id of a codec, "log" where empty
 	Rules  []Rule      // before the default rules, the first that matches wins
-	Jobs   int         // processors to keep busy; all where 0
+	Jobs   int         // processors to keep busy, at most 256; all where 0
 	Force  bool        // replace an output that exists
 	Events func(Event) // may be nil
 
@@ -60,6 +60,10 @@ func (e *OptionError) Unwrap() error { return e.Err }
 // Codecs lists the ids of the codecs that there are, the default first.
 func Codecs() []string { return codec.IDs() }
 
+// maxJobs bounds the workers, as each has memory of its own. Disks are busy long
+// before there are that many.
+const maxJobs = 256
+
 // normalize fills in the defaults.
 func (o Options) normalize() (Options, error) {
 	if o.Layout == "" {
@@ -83,6 +87,7 @@ func (o Options) normalize() (Options, error) {
 	if o.Jobs == 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
 	}
+	o.Jobs = min(o.Jobs, maxJobs)
 	if o.limit == nil {
 		o.limit = make(limit, o.Jobs)
 	}
