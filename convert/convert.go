@@ -119,6 +119,9 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	defer file.discard()
 	defer manifest.discard()
 	opts.Events(Start{In: in, Out: out, Size: src.Size(), Tensors: len(src.Tensors())})
+	if p, ok := part(filepath.Base(in)); ok && p.ext == ggufExt && p.count > 1 && p.number != 1 {
+		opts.Events(Warning{Message: fmt.Sprintf("%s is one of %d files, and converted by itself: name %s, or the folder, to convert them all", in, p.count, p.name(1))})
+	}
 
 	plan, err := planFile(ctx, src, opts)
 	if err != nil {

@@ -27,7 +27,7 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 	}
 	f, err := qins.Open(in)
 	if err != nil {
-		return err
+		return notQINS(in, err)
 	}
 	defer f.Close()
 	if err := differentFiles(in, out); err != nil {
@@ -342,4 +342,18 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 type decoded struct {
 	data []byte
 	sum  qins.ChunkSum
+}
+
+// notQINS tells errors of a GGUF file, which looks like a broken .qins file,
+// what it is.
+func notQINS(path string, err error) error {
+	f, openErr := openFile(path)
+	if openErr != nil {
+		return err
+	}
+	defer f.Close()
+	if isGGUF(f) {
+		return &format.Error{File: path, Problem: "this is no .qins file", Found: "a GGUF file"}
+	}
+	return err
 }

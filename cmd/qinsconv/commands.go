@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -98,7 +99,7 @@ func decodeCommand(c *cli.Context, ui *ui) error {
 	}
 	p := ui.printer(c, "decode")
 	decode := convert.Decode
-	if convert.IsModel(args[0]) {
+	if info, err := os.Stat(args[0]); err == nil && info.IsDir() {
 		decode = convert.DecodeDir
 	}
 	err = decode(c.Context, args[0], args[1], convert.Options{Jobs: n, Force: c.Bool("force"), Events: p.event})
