@@ -336,10 +336,22 @@ func (m *model) checkSet(s *weightSet) error {
 	return nil
 }
 
-// globOf is a pattern for the files that a file is one of.
+// globOf is a pattern for the files that a file is one of: of a variant as
+// model.fp16.safetensors is, those of other folders too.
 func globOf(base string) string {
-	if p, ok := part(base); ok {
-		return p.of + "-*"
+	p, numbered := part(base)
+	stem := strings.TrimSuffix(base, path.Ext(base))
+	if numbered {
+		stem = p.of
+	}
+	variant := path.Ext(stem)
+	switch {
+	case variant != "" && variant != stem && numbered:
+		return "*" + variant + "-*-of-*" + p.ext
+	case variant != "" && variant != stem:
+		return "*" + variant + path.Ext(base)
+	case numbered:
+		return stem + "-*" + p.ext
 	}
 	return base
 }

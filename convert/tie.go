@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"path"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -59,12 +60,25 @@ func newTier(plans []*Plan) (*tier, error) {
 			if other, taken := t.index[name]; taken {
 				return nil, &format.Error{File: p.src.Name(), Tensor: name, Problem: "two files hold this tensor",
 					Found: plans[other.plan].src.Name(), Expected: "each tensor in one file of the model",
-					Hint: "choose the files that belong together with --weights GLOB"}
+					Hint: "choose the files that belong together with " + eitherOf(plans[other.plan].src.Name(), p.src.Name())}
 			}
 			t.index[name] = place{i, j}
 		}
 	}
 	return t, nil
+}
+
+// eitherOf is how to choose one of two files that seem to hold the same, and
+// those that belong to it.
+func eitherOf(a, b string) string {
+	a, b = filepath.Base(a), filepath.Base(b)
+	one, other := globOf(a), globOf(b)
+	for _, p := range []struct{ glob, not string }{{one, b}, {other, a}} {
+		if both, err := path.Match(p.glob, p.not); err != nil || both {
+			return "--weights GLOB"
+		}
+	}
+	return fmt.Sprintf("--weights '%s' or --weights '%s'", one, other)
 }
 
 func (t *tier) at(p place) *PlannedTensor { return &t.plans[p.plan].Tensors[p.tensor] }
