@@ -74,7 +74,7 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err := os.MkdirAll(dst, 0o777); err != nil {
 		return nil, err
 	}
-	lock, err := lockFolder(dst, opts.shares())
+	lock, err := lockFolder(ctx, dst, opts.shares())
 	if err != nil {
 		return nil, err
 	}
@@ -192,14 +192,11 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		return nil, it.err
 	}
 	out := it.out(b.dst)
+	if b.opts.Finish && !isFolder(out) {
+		return &DirResult{Missing: it.model.outputs()}, nil
+	}
 	defer func() {
-		if err == nil {
-			return
-		}
-		if !it.loose {
-			withdraw(out, b.opts)
-		}
-		for folder := out; folder != filepath.Clean(b.dst) && !b.opts.shares(); folder = filepath.Dir(folder) {
+		for folder := out; err != nil && folder != filepath.Clean(b.dst) && !b.opts.shares(); folder = filepath.Dir(folder) {
 			if os.Remove(folder) != nil {
 				break // there is something in it
 			}
@@ -215,12 +212,17 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 			return nil, err
 		}
 		if out != filepath.Clean(b.dst) { // which is locked
-			lock, err := lockFolder(out, b.opts.shares())
+			lock, err := lockFolder(ctx, out, b.opts.shares())
 			if err != nil {
 				return nil, err
 			}
 			defer lock.release()
 		}
+		defer func() {
+			if err != nil {
+				withdraw(out, b.opts)
+			}
+		}()
 	}
 	d, err := newDirConversion(ctx, it.model, out, it.loose, b.opts)
 	if err != nil {

@@ -26,58 +26,126 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	if err := separateFolders(in, out); err != nil {
 		return err
 	}
-	d := &dirDecoding{in: in, opts: opts, names: map[string]string{}}
+	d := &dirDecoding{in: in, opts: opts, names: map[string]string{}, listed: map[string]bool{}}
 	if err := d.list(ctx); err != nil {
 		return err
 	}
-	if err := d.vacant(ctx, out); err != nil {
+	if err := d.vacant(out); err != nil {
 		return err
 	}
-	temp, lock, err := lockTemp(out)
+	w, err := d.workIn(ctx, out)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		lock.release()
-		os.Remove(temp) // which is empty, unless another run has it now
-	}()
+	defer w.end()
 	opts.Events(Start{In: in, Out: out, Size: d.size, Files: len(d.weights), Tensors: d.tensors})
-	folder := filepath.Join(temp, "folder")
-	defer os.RemoveAll(folder)
-	if err := d.run(ctx, folder); err != nil {
+	if err := d.run(ctx, w.folder); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.publish(ctx, folder, out); err != nil {
+	if err := d.vacant(out); err != nil {
+		return err
+	}
+	if err := w.publish(out); err != nil {
 		return err
 	}
 	opts.Events(Done{In: in, Out: out, Size: d.written})
 	return nil
 }
 
-// lockTemp makes and locks a hidden folder beside an output, in which that is
-// made. What a killed run left there is taken over.
-func lockTemp(out string) (temp string, lock *folderLock, err error) {
-	dir, base := filepath.Split(filepath.Clean(out))
-	temp = filepath.Join(dir, "."+base+tempSuffix)
-	for range 100 {
-		if err := os.Mkdir(temp, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", nil, err
-		}
-		if info, err := os.Lstat(temp); err == nil && !info.IsDir() {
-			return "", nil, fmt.Errorf("%s: is in the way of a temporary folder", temp)
-		}
-		lock, err = lockState(temp, "lock", lockMode{})
-		if !errors.Is(err, fs.ErrNotExist) {
-			break // else another run ended just now and removed the folder
-		}
+// A workplace is where a folder is made that is to appear whole: in a hidden
+// folder beside its place, or inside of it where there is such a folder already,
+// which may be one that cannot be moved.
+type workplace struct {
+	temp   string // the hidden folder
+	folder string // in that, what is made
+	lock   *folderLock
+	inside bool
+}
+
+// workIn makes and locks the workplace for an output. What a killed run left
+// there is taken over.
+func (d *dirDecoding) workIn(ctx context.Context, out string) (*workplace, error) {
+	w := &workplace{temp: tempName(out), inside: isFolder(out)}
+	var err error
+	if w.inside {
+		w.temp = filepath.Join(out, stateFolder)
+		w.lock, err = lockFolder(ctx, out, false)
+	} else {
+		w.lock, err = lockTemp(ctx, w.temp)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: another process is writing to this folder (%w)", out, err)
+		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", out, err)
 	}
-	return temp, lock, nil
+	w.folder = filepath.Join(w.temp, "folder")
+	return w, nil
+}
+
+// lockTemp makes and locks a hidden folder.
+func lockTemp(ctx context.Context, temp string) (*folderLock, error) {
+	for {
+		if err := os.Mkdir(temp, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if info, err := os.Lstat(temp); err == nil && !info.IsDir() {
+			return nil, fmt.Errorf("%s: is in the way of a temporary folder", temp)
+		}
+		lock, err := lockState(ctx, temp, "lock", lockMode{})
+		if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return lock, err // else another run ended just now and removed the folder
+		}
+	}
+}
+
+// end removes the workplace.
+func (w *workplace) end() {
+	os.RemoveAll(w.folder)
+	w.lock.release()
+	os.Remove(w.temp) // if it is empty: another run may have it now
+}
+
+// publish gives what was made its place. What is there in the same place goes
+// when all of the new is there.
+func (w *workplace) publish(out string) error {
+	if !w.inside {
+		if err := os.Rename(w.folder, out); err != nil {
+			return err
+		}
+		return syncDir(filepath.Dir(out))
+	}
+	old := filepath.Join(w.temp, "replaced")
+	if err := os.Mkdir(old, 0o777); err != nil {
+		return err
+	}
+	if err := moveAll(out, old, stateFolder); err != nil {
+		return errors.Join(err, moveAll(old, out, ""), os.Remove(old))
+	}
+	if err := moveAll(w.folder, out, ""); err != nil {
+		return errors.Join(err, moveAll(out, w.folder, stateFolder), moveAll(old, out, ""), os.Remove(old))
+	}
+	if err := os.RemoveAll(old); err != nil {
+		return err
+	}
+	return syncDir(out)
+}
+
+// moveAll moves what is in one folder, but for one name, to another.
+func moveAll(from, to, but string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == but {
+			continue
+		}
+		if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dirDecoding is a running decode of a model directory.
@@ -86,6 +154,7 @@ type dirDecoding struct {
 	opts    Options
 	weights []decodedFile
 	names   map[string]string // of the files that .qins files become
+	listed  map[string]bool   // side files of manifests
 	side    []string          // slash-separated
 	size    int64             // of the .qins files
 	tensors int
@@ -144,7 +213,7 @@ func (d *dirDecoding) list(ctx context.Context) error {
 			d.size += f.size
 			q.Close()
 		case base == DirManifestName:
-		case strings.HasSuffix(base, qinsExt+manifestSuffix) && there[strings.TrimSuffix(f.name, manifestSuffix)]:
+		case strings.HasSuffix(base, qinsExt+manifestSuffix) && there[strings.TrimSuffix(f.name, manifestSuffix)] && !d.listed[f.name]:
 		default:
 			d.side = append(d.side, f.name)
 		}
@@ -197,6 +266,7 @@ func (d *dirDecoding) complete(m *DirManifest, folder string, there map[string]b
 	}
 	for i := range m.SideFiles {
 		names = append(names, m.SideFiles[i].Name)
+		d.listed[path.Join(folder, m.SideFiles[i].Name)] = true
 	}
 	for _, name := range names {
 		if !there[path.Join(folder, name)] {
@@ -228,7 +298,7 @@ func sideOutput(name string) string {
 
 // vacant returns an error where the output may not be made. With force a folder
 // is replaced that has nothing in it but what will be in the new one.
-func (d *dirDecoding) vacant(ctx context.Context, out string) error {
+func (d *dirDecoding) vacant(out string) error {
 	info, err := os.Lstat(out)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -239,23 +309,26 @@ func (d *dirDecoding) vacant(ctx context.Context, out string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("%s: is a file, expected the name of a folder", out)
 	}
-	if entries, err := os.ReadDir(out); err != nil || len(entries) == 0 {
+	if empty, err := isEmpty(out); empty || err != nil {
 		return err
 	}
 	if !d.opts.Force {
 		return &ExistsError{out}
 	}
-	files, err := listFolder(ctx, out)
-	if err != nil {
-		return err
-	}
 	names := d.outputs()
-	for _, f := range files {
-		if !names[f.name] {
-			return fmt.Errorf("%s: the folder has a file that would be lost: %s", out, f.name)
+	return filepath.WalkDir(out, func(full string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			if err == nil && full == filepath.Join(out, stateFolder) {
+				return fs.SkipDir
+			}
+			return err
 		}
-	}
-	return nil
+		name, err := filepath.Rel(out, full)
+		if err == nil && (!names[filepath.ToSlash(name)] || !e.Type().IsRegular()) {
+			err = fmt.Errorf("%s: the folder has a file that would be lost: %s", out, name)
+		}
+		return err
+	})
 }
 
 // run writes all files to a folder, in the place of what a killed run left.
@@ -333,18 +406,4 @@ func (d *dirDecoding) below(folder, name string) string {
 		return name
 	}
 	return strings.TrimPrefix(name, folder+"/")
-}
-
-// publish gives the finished folder its name.
-func (d *dirDecoding) publish(ctx context.Context, temp, out string) error {
-	if err := d.vacant(ctx, out); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(out); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, out); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(out))
 }

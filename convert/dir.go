@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/qinsconv/qinsconv/format"
 	"github.com/qinsconv/qinsconv/qins"
 )
@@ -47,6 +45,9 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 			return nil, err
 		}
 	}
+	if opts.Finish && !isFolder(out) {
+		return nil, &UnfinishedError{out, m.outputs()}
+	}
 	made, err := vacantFolder(out, opts.Force)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func ConvertDir(ctx context.Context, in, out string, opts Options) (r *DirResult
 			os.Remove(out) // if nothing came of it
 		}
 	}()
-	lock, err := lockFolder(out, opts.shares())
+	lock, err := lockFolder(ctx, out, opts.shares())
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +116,14 @@ func openModel(ctx context.Context, in string, opts Options) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		return readModel(ctx, in, opts.Weights)
+	if !info.IsDir() {
+		return readSplit(in)
 	}
-	return readSplit(in)
+	if isFolder(filepath.Join(in, "blobs")) && isFolder(filepath.Join(in, "snapshots")) {
+		return nil, &format.Error{File: in, Problem: "this is a hub cache, which holds each file of a model under two names",
+			Hint: "name one of the folders in " + filepath.Join(in, "snapshots") + ", or use qinsconv batch"}
+	}
+	return readModel(ctx, in, opts.Weights)
 }
 
 // IsModel reports whether ConvertDir and not Convert is for what is at path:
@@ -133,50 +138,50 @@ func IsModel(path string) bool {
 // vacantFolder makes the output folder where there is none, or returns an error
 // where it holds what no conversion to it left.
 func vacantFolder(out string, force bool) (made bool, err error) {
-	entries, err := os.ReadDir(out)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.Mkdir(out, 0o777); errors.Is(err, fs.ErrExist) && isFolder(out) {
-			return false, nil // another part was quicker
-		}
+	err = os.Mkdir(out, 0o777)
+	if err == nil || !errors.Is(err, fs.ErrExist) || !isFolder(out) {
 		return err == nil, err
 	}
-	if err != nil || len(entries) == 0 || force {
-		return false, err
+	if force {
+		return false, nil
 	}
-	for _, name := range []string{stateFolder, DirManifestName} {
+	// A run that ends or begins turns records into a manifest, or a manifest
+	// into records: what was not there may be there now.
+	for _, name := range []string{recordsPath, DirManifestName, recordsPath} {
 		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
 			return false, nil
 		}
 	}
-	return false, &ExistsError{out}
+	switch empty, err := isEmpty(out); {
+	case err != nil:
+		return false, err
+	case !empty:
+		return false, &ExistsError{out}
+	}
+	return false, nil
+}
+
+// isEmpty reports whether there is no file below a folder, its state apart:
+// folders without files are what an interrupted run may leave.
+func isEmpty(folder string) (bool, error) {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		if e.Name() == stateFolder {
+			continue
+		}
+		if !e.IsDir() {
+			return false, nil
+		}
+		if empty, err := isEmpty(filepath.Join(folder, e.Name())); !empty || err != nil {
+			return false, err
+		}
+	}
+	return err == nil, err
 }
 
 func isFolder(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// withdraw removes the state of a conversion that failed before anything was
-// finished. Where there are other parts, those may be about to use it.
-func withdraw(out string, opts Options) {
-	if !opts.shares() {
-		removeEmpty(filepath.Join(out, stateFolder))
-	}
-}
-
-// removeEmpty removes a folder in which there are only folders, and those of its
-// folders of which that is true.
-func removeEmpty(folder string) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			removeEmpty(filepath.Join(folder, e.Name()))
-		}
-	}
-	os.Remove(folder)
 }
 
 // A dirConversion is a running conversion of a model directory.
@@ -211,17 +216,6 @@ func newDirConversion(ctx context.Context, m *model, out string, loose bool, opt
 	slices.SortFunc(d.shards, func(a, b *shard) int { return strings.Compare(a.outName, b.outName) })
 	return d, nil
 }
-
-// record is where the manifest of a finished file is kept until all are.
-func (d *dirConversion) record(outName string) string {
-	if d.loose {
-		return ManifestPath(filepath.Join(d.out, filepath.FromSlash(outName)))
-	}
-	return filepath.Join(d.out, stateFolder, recordsFolder, filepath.FromSlash(outName)+manifestSuffix)
-}
-
-// recordsFolder is where, in the state, the manifests of finished files are.
-const recordsFolder = "files"
 
 // warn tells of what a user should know about a set.
 func (m *model) warn(s *weightSet, plans []*Plan, opts Options) {
@@ -269,6 +263,9 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 			SourceBytes: int64(m.Source.Size), OutputBytes: int64(m.Output.Size)})
 		progress.advance(d.shards[i].size())
 	}
+	if err := d.another(whole); err != nil {
+		return nil, err
+	}
 	var todo []int
 	for _, i := range mine {
 		if done[i] == nil {
@@ -278,6 +275,9 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 		r.Unchanged++
 		report(i, Unchanged)
 	}
+	if err := d.unobstructed(mine); err != nil {
+		return nil, err
+	}
 	if len(todo) > 0 {
 		whole = nil
 		if err := d.reopen(ctx); err != nil {
@@ -286,10 +286,8 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 	}
 	for _, i := range todo {
 		s := d.shards[i]
-		if d.loose && !d.opts.Force {
-			if _, err := os.Lstat(s.out); err == nil && !isQINSFile(s.out) {
-				return nil, &ExistsError{s.out} // it is not what an earlier run left
-			}
+		if d.loose && !d.opts.Force && !s.isOurs() {
+			return nil, &ExistsError{s.out}
 		}
 		if err := d.makeFolders(s.outName); err != nil {
 			return nil, err
@@ -319,245 +317,13 @@ func (d *dirConversion) makeFolders(outName string) error {
 	return makeFolder(d.out, folder)
 }
 
-// recall finds out which shards an earlier run finished, and returns the
-// folder's manifest.
-func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) (*DirManifest, error) {
-	manifest, err := d.whole()
-	if err != nil {
-		return nil, err
-	}
-	whole := manifest.byOutput()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(d.opts.Jobs)
-	for _, i := range mine {
-		s := d.shards[i]
-		m := whole[s.outName]
-		group.Go(func() error {
-			if m == nil {
-				var err error
-				if m, err = s.recorded(); m == nil || err != nil {
-					return err
-				}
-			}
-			ok, err := s.finished(ctx, m, false)
-			if ok {
-				done[i] = m
-			}
-			return err
-		})
-	}
-	return manifest, group.Wait()
-}
-
-// whole returns the folder's manifest, nil where there is none, or none that can
-// be believed.
-func (d *dirConversion) whole() (*DirManifest, error) {
-	if d.loose {
-		return nil, nil
-	}
-	whole, err := ReadDirManifest(filepath.Join(d.out, DirManifestName))
-	var bad *format.Error
-	switch {
-	case errors.As(err, &bad):
-		if !d.warned {
-			d.warned = true
-			d.opts.Events(Warning{Message: fmt.Sprintf("%v: all files are converted again", bad)})
-		}
-		return nil, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	return whole, nil
-}
-
-// byOutput returns what a manifest, which may be nil, says of each output.
-func (m *DirManifest) byOutput() map[string]*Manifest {
-	if m == nil {
-		return nil
-	}
-	files := make(map[string]*Manifest, len(m.Files))
-	for i := range m.Files {
-		files[m.Files[i].Output.Name] = m.file(i)
-	}
-	return files
-}
-
-// reopen makes a folder that was finished one that is not: it has no manifest,
-// but what that says of each file.
-func (d *dirConversion) reopen(ctx context.Context) error {
-	if d.loose {
-		return nil
-	}
-	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
-	if err != nil {
-		return err
-	}
-	defer lock.release()
-	path := filepath.Join(d.out, DirManifestName)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	whole, err := d.whole()
-	if err != nil {
-		return err
-	}
-	files := whole.byOutput()
-	for _, s := range d.shards {
-		m := files[s.outName]
-		if m == nil {
-			continue
-		}
-		if err := d.makeFolders(s.outName); err != nil {
-			return err
-		}
-		text, err := m.seal()
-		if err != nil {
-			return err
-		}
-		if err := writeFile(s.record, text); err != nil {
-			return err
-		}
-	}
-	if err := d.removeStale(ctx, whole); err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	return syncDir(d.out)
-}
-
-// removeStale removes what earlier runs made of files that the source has no
-// longer: what a manifest lists, which may be nil, and what was finished without
-// one.
-func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) error {
-	made := map[string]bool{DirManifestName: true}
-	for _, s := range d.shards {
-		made[s.outName] = true
-	}
-	for _, f := range d.m.side {
-		name, _, err := d.sideFile(f.name)
-		if err != nil {
-			return err
-		}
-		made[name] = true
-	}
-	var stale []string
-	if whole != nil {
-		for i := range whole.Files {
-			stale = append(stale, whole.Files[i].Output.Name)
-		}
-		for _, f := range whole.SideFiles {
-			// What somebody changed since then stays.
-			if made[f.Name] {
-				continue
-			}
-			same, err := holds(ctx, filepath.Join(d.out, filepath.FromSlash(f.Name)), f)
-			if err != nil {
-				return err
-			}
-			if same {
-				stale = append(stale, f.Name)
-			}
-		}
-	}
-	records := filepath.Join(d.out, stateFolder, recordsFolder)
-	err := filepath.WalkDir(records, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		name, err := filepath.Rel(records, path)
-		if err != nil {
-			return err
-		}
-		if name, ok := strings.CutSuffix(filepath.ToSlash(name), manifestSuffix); ok {
-			stale = append(stale, name)
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, name := range stale {
-		if !made[name] {
-			if err := removeFile(d.out, name); err != nil {
-				return err
-			}
-		}
-	}
-	return d.removeTemps(made)
-}
-
-// removeTemps removes temporary files that killed runs left and that this one
-// had no need to take over.
-func (d *dirConversion) removeTemps(made map[string]bool) error {
-	return filepath.WalkDir(d.out, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if e.IsDir() && e.Name() == stateFolder {
-			return fs.SkipDir
-		}
-		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), tempSuffix) {
-			return nil
-		}
-		name, err := filepath.Rel(d.out, path)
-		if err != nil || made[filepath.ToSlash(name)] {
-			return err
-		}
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // another part has given it its name
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if lockFile(f, lockMode{}) != nil {
-			return nil // another part writes it
-		}
-		if same, err := stillThere(f, path); !same || err != nil {
-			return err
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	})
-}
-
-// removeFile removes a file below a folder, and the folders that become empty by
-// it. It does not follow links.
-func removeFile(root, name string) error {
-	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
-		if info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(folder))); err != nil || !info.IsDir() {
-			return nil // it is not there
-		}
-	}
-	full := filepath.Join(root, filepath.FromSlash(name))
-	if info, err := os.Lstat(full); err != nil || info.IsDir() {
-		return nil
-	}
-	if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
-		if os.Remove(filepath.Join(root, filepath.FromSlash(folder))) != nil {
-			break // there is something in it
-		}
-	}
-	return nil
-}
-
 // end writes what belongs to the whole model, once every file is there. whole is
 // the folder's manifest, where that was read already.
 func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole *DirManifest) error {
 	if d.loose {
 		return d.missing(ctx, r, done, nil)
 	}
-	lock, err := lockState(d.out, "state.lock", lockMode{wait: true})
+	lock, err := lockState(ctx, d.out, "state.lock", lockMode{wait: true})
 	if err != nil {
 		return err
 	}
@@ -573,19 +339,40 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	if len(r.Missing) > 0 {
 		return nil
 	}
-	if err := d.removeStale(ctx, whole); err != nil {
-		return err
-	}
-	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards)), SideFiles: []SideFile{}}
+	m := &DirManifest{Schema: ManifestSchema, Tool: Tool, Files: make([]ManifestFile, len(d.shards))}
 	for i, f := range done {
 		m.Files[i] = f.ManifestFile
 	}
-	if m.SideFiles, err = d.sideFiles(ctx); err != nil {
+	m.Totals = m.total()
+	sides, err := d.sideFiles(ctx)
+	if err != nil {
 		return err
 	}
-	m.Totals = m.total()
+	m.SideFiles = described(sides)
 	text, err := m.seal()
 	if err != nil {
+		return err
+	}
+	if whole != nil && m.SelfSHA256 == whole.SelfSHA256 {
+		same, err := d.hold(ctx, sides)
+		if err != nil {
+			return err
+		}
+		if same {
+			if err := d.removeStale(ctx, whole); err != nil {
+				return err
+			}
+			r.Manifest = m
+			return d.clear()
+		}
+	}
+	if err := d.removeManifest(ctx, whole); err != nil {
+		return err
+	}
+	if err := d.removeStale(ctx, whole); err != nil {
+		return err
+	}
+	if err := d.carry(ctx, sides); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -596,42 +383,4 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	}
 	r.Manifest = m
 	return d.clear()
-}
-
-// missing finds the manifests of files that other parts finished, of which whole
-// may have some, and lists the files that are not finished.
-func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manifest, files map[string]*Manifest) error {
-	for i, s := range d.shards {
-		if done[i] != nil {
-			continue
-		}
-		m := files[s.outName]
-		if m == nil {
-			var err error
-			if m, err = s.recorded(); err != nil {
-				return err
-			}
-		}
-		if m != nil {
-			ok, err := s.finished(ctx, m, true)
-			if other := (*OptionsDifferError)(nil); err != nil && !(d.opts.Force && errors.As(err, &other)) {
-				return err
-			}
-			if ok {
-				done[i] = m
-				if d.opts.Finish {
-					r.sourceSize += int64(m.Source.Size)
-					r.outputSize += int64(m.Output.Size)
-				}
-				continue
-			}
-		}
-		r.Missing = append(r.Missing, s.outName)
-	}
-	return nil
-}
-
-// clear removes what only an unfinished conversion needs.
-func (d *dirConversion) clear() error {
-	return os.RemoveAll(filepath.Join(d.out, stateFolder, recordsFolder))
 }

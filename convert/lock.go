@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,9 +22,9 @@ type folderLock struct {
 
 // lockFolder locks an output folder against other runs: alone, or together with
 // those that convert other parts of the same input.
-func lockFolder(folder string, shared bool) (*folderLock, error) {
+func lockFolder(ctx context.Context, folder string, shared bool) (*folderLock, error) {
 	for try := 0; ; try++ {
-		l, err := lockState(folder, "lock", lockMode{shared: shared})
+		l, err := lockState(ctx, folder, "lock", lockMode{shared: shared})
 		switch {
 		case err == nil:
 			return l, nil
@@ -40,34 +41,52 @@ func lockFolder(folder string, shared bool) (*folderLock, error) {
 // A lockMode says how to take a lock.
 type lockMode struct{ shared, wait bool }
 
-// lockState locks a file of the folder's state.
-func lockState(folder, name string, mode lockMode) (*folderLock, error) {
+// lockState locks a file of the folder's state. Where it is to wait, it waits
+// until the context ends.
+func lockState(ctx context.Context, folder, name string, mode lockMode) (*folderLock, error) {
 	l := &folderLock{path: filepath.Join(folder, stateFolder, name)}
 	for {
 		if err := makeFolder(folder, stateFolder); err != nil {
 			return nil, err
 		}
-		f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o666)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // another run ended just now and removed the folder
+		ok, err := l.try(mode.shared)
+		if ok {
+			return l, nil
 		}
-		if err != nil {
+		if err != nil && !(mode.wait && errors.Is(err, errLocked)) {
 			return nil, err
 		}
-		if err := lockFile(f, mode); err != nil {
-			f.Close()
-			return nil, err
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
 		}
-		if same, err := stillThere(f, l.path); err != nil || !same {
-			f.Close()
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		l.file = f
-		return l, nil
 	}
+}
+
+// try takes the lock. It reports false and no error where another run ended
+// just now and removed what the lock is on.
+func (l *folderLock) try(shared bool) (bool, error) {
+	if info, err := os.Lstat(l.path); err == nil && !info.Mode().IsRegular() {
+		return false, fmt.Errorf("%s: is in the way of a lock", l.path)
+	}
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o666)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	same := false
+	if err = lockFile(f, shared); err == nil {
+		same, err = stillThere(f, l.path)
+	}
+	if !same {
+		f.Close()
+		return false, err
+	}
+	l.file = f
+	return true, nil
 }
 
 // stillThere reports whether an open file has its name yet.
@@ -86,7 +105,7 @@ func stillThere(f *os.File, path string) (bool, error) {
 // release gives the lock up and removes what it needed, where nobody else
 // holds it.
 func (l *folderLock) release() {
-	if lockFile(l.file, lockMode{}) == nil {
+	if lockFile(l.file, false) == nil {
 		os.Remove(l.path)
 		os.Remove(filepath.Dir(l.path)) // if it is empty
 	}

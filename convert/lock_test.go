@@ -9,15 +9,15 @@ import (
 
 func TestLockFolder(t *testing.T) {
 	folder := t.TempDir()
-	one, err := lockFolder(folder, true)
+	one, err := lockFolder(t.Context(), folder, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := lockFolder(folder, true)
+	two, err := lockFolder(t.Context(), folder, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFolder(folder, false); err == nil || !strings.Contains(err.Error(), "another process is writing") {
+	if _, err := lockFolder(t.Context(), folder, false); err == nil || !strings.Contains(err.Error(), "another process is writing") {
 		t.Errorf("locked alone although others have it: %v", err)
 	}
 	one.release()
@@ -30,7 +30,7 @@ func TestLockFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, stateFolder), nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFolder(folder, false); err == nil || strings.Contains(err.Error(), "another process") {
+	if _, err := lockFolder(t.Context(), folder, false); err == nil || strings.Contains(err.Error(), "another process") {
 		t.Errorf("with a file in its way: %v", err)
 	}
 }

@@ -11,16 +11,13 @@ import (
 // errLocked says that another process holds a lock.
 const errLocked = unix.EWOULDBLOCK
 
-// lockFile takes a lock, which ends with the process.
-func lockFile(f *os.File, mode lockMode) error {
+// lockFile takes a lock, which ends with the process, and does not wait for it.
+func lockFile(f *os.File, shared bool) error {
 	how := unix.LOCK_EX
-	if mode.shared {
+	if shared {
 		how = unix.LOCK_SH
 	}
-	if !mode.wait {
-		how |= unix.LOCK_NB
-	}
-	return unix.Flock(int(f.Fd()), how)
+	return unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 }
 
 // syncDir makes renames in a folder last.

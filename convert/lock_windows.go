@@ -9,15 +9,12 @@ import (
 // errLocked says that another process holds a lock.
 const errLocked = windows.ERROR_LOCK_VIOLATION
 
-// lockFile takes a lock, which ends with the process.
-func lockFile(f *os.File, mode lockMode) error {
+// lockFile takes a lock, which ends with the process, and does not wait for it.
+func lockFile(f *os.File, shared bool) error {
 	const all = ^uint32(0)
-	var flags uint32
-	if !mode.shared {
+	flags := uint32(windows.LOCKFILE_FAIL_IMMEDIATELY)
+	if !shared {
 		flags |= windows.LOCKFILE_EXCLUSIVE_LOCK
-	}
-	if !mode.wait {
-		flags |= windows.LOCKFILE_FAIL_IMMEDIATELY
 	}
 	return windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, all, all, new(windows.Overlapped))
 }

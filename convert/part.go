@@ -87,6 +87,15 @@ func (m *model) units() []unit {
 	return units
 }
 
+// outputs lists the names of the files that a model becomes.
+func (m *model) outputs() []string {
+	var names []string
+	for _, u := range m.units() {
+		names = append(names, u.name)
+	}
+	return names
+}
+
 // sizeOf is the size of those units together.
 func sizeOf(units []unit, mine []int) int64 {
 	n := int64(0)

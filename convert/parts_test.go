@@ -262,7 +262,7 @@ func TestBatchAgain(t *testing.T) {
 	sameTree(t, "again", mustTree(t, out), whole)
 
 	// Something in each kind of model.
-	for _, name := range []string{"org/one/model-00002-of-00003.qins", "loose/split-00003-of-00003.qins", "loose/x.qins.manifest.json"} {
+	for _, name := range []string{"org/one/model-00002-of-00003.qins", "loose/split-00003-of-00003.qins", "loose/x.qins"} {
 		if err := os.Remove(filepath.Join(out, filepath.FromSlash(name))); err != nil {
 			t.Fatal(err)
 		}

@@ -47,11 +47,13 @@ func TestPermissions(t *testing.T) {
 			}
 		}
 	}
+	run()
+	expect(out)
 	// What a killed run left may have been open to all.
-	put(t, filepath.Join(out, ".token.qinsconv-tmp"), []byte("x"))
-	if err := os.Mkdir(filepath.Join(out, ".qinsconv"), 0o777); err != nil {
+	if err := os.Remove(filepath.Join(out, "token")); err != nil {
 		t.Fatal(err)
 	}
+	put(t, filepath.Join(out, ".token.qinsconv-tmp"), []byte("x"))
 	run()
 	expect(out)
 	if err := convert.DecodeDir(t.Context(), out, back, convert.Options{}); err != nil {

@@ -290,7 +290,7 @@ func (p *Plan) prepare(ctx context.Context, opts Options) error {
 	if !slices.IsSorted(p.order) {
 		p.header.DataOrder = p.order
 	}
-	return inFile(qins.CheckNames(p.header.Tensors), p.src.Name())
+	return nil
 }
 
 // sort finds the order of the data.

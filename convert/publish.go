@@ -31,12 +31,18 @@ type output struct {
 
 const tempSuffix = ".qinsconv-tmp"
 
+// tempName is the name that a file or folder has until it is finished.
+func tempName(path string) string {
+	dir, base := filepath.Split(filepath.Clean(path))
+	return filepath.Join(dir, "."+base+tempSuffix)
+}
+
 // create opens the temporary file for an output.
 func create(path string, force bool) (*output, error) { return createWith(path, force, 0o666) }
 
 // createWith is create for a file with no more than those permissions.
 func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
-	dir, base := filepath.Split(path)
+	dir, _ := filepath.Split(path)
 	if dir == "" {
 		dir = "."
 	}
@@ -45,7 +51,7 @@ func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("output folder: %s: not a directory", dir)
 	}
-	o := &output{final: path, temp: filepath.Join(dir, "."+base+tempSuffix), force: force}
+	o := &output{final: path, temp: tempName(path), force: force}
 	if err := o.vacant(); err != nil {
 		return nil, err
 	}
@@ -57,7 +63,7 @@ func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := lockFile(f, lockMode{}); err != nil {
+		if err := lockFile(f, false); err != nil {
 			f.Close()
 			if errors.Is(err, errLocked) {
 				return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)

@@ -215,14 +215,46 @@ func (s *shard) convert(ctx context.Context, opts Options) (*Manifest, error) {
 	return s.plan.convert(ctx, file, record, s.inName, s.outName, opts)
 }
 
-// isQINSFile reports whether there is a .qins file at path.
-func isQINSFile(path string) bool {
-	f, err := safetensors.Open(path)
+// isOurs reports whether what is in the place of an output without a folder of
+// its own is nothing, or what an earlier run made of the same file, damaged
+// perhaps: its manifest says so, or waits to be given its name.
+func (s *shard) isOurs() bool {
+	if _, err := os.Lstat(s.out); errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	if !beginsAsQINS(s.out) {
+		return false
+	}
+	m, err := s.recorded()
+	if m != nil {
+		return m.Source.Name == s.inName && m.Output.Name == s.outName
+	}
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{s.record, tempName(s.record)} {
+		if _, err := os.Lstat(name); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// beginsAsQINS reports whether a file begins as .qins files do.
+func beginsAsQINS(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	return qins.IsQINS(f)
+	const begin = `{"__metadata__":{`
+	text := make([]byte, len(begin))
+	_, err = f.ReadAt(text, safetensors.PrefixSize)
+	return err == nil && string(text) == begin
 }
 
 // sibling is the name of a file in the folder of another, both slash-separated.

@@ -17,9 +17,17 @@ import (
 	"github.com/qinsconv/qinsconv/qins"
 )
 
-// sideFiles carries over what holds no weights, sorted by name.
-func (d *dirConversion) sideFiles(ctx context.Context) ([]SideFile, error) {
-	list := []SideFile{}
+// A carried file is a side file and where it comes from.
+type carried struct {
+	SideFile
+	in   string // path
+	text []byte // what it holds; nil where that is what the source holds
+}
+
+// sideFiles lists what holds no weights as it will be carried over, sorted by
+// name.
+func (d *dirConversion) sideFiles(ctx context.Context) ([]carried, error) {
+	var list []carried
 	for _, f := range d.m.side {
 		name, text, err := d.sideFile(f.name)
 		if err != nil {
@@ -28,20 +36,71 @@ func (d *dirConversion) sideFiles(ctx context.Context) ([]SideFile, error) {
 		if name == "" {
 			continue
 		}
-		if folder := path.Dir(name); folder != "." {
-			if err := makeFolder(d.out, folder); err != nil {
+		side := carried{SideFile{Name: name, Size: uint64(len(text)), SHA256: sumOf(text)}, d.m.path(f.name), text}
+		if text == nil {
+			if side.Size, side.SHA256, err = hashPath(ctx, side.in); err != nil {
 				return nil, err
 			}
 		}
-		side, err := carry(ctx, filepath.Join(d.out, filepath.FromSlash(name)), d.m.path(f.name), text)
-		if err != nil {
-			return nil, err
-		}
-		side.Name = name
 		list = append(list, side)
 	}
-	slices.SortFunc(list, func(a, b SideFile) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b carried) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// described lists side files as a manifest has them.
+func described(sides []carried) []SideFile {
+	list := make([]SideFile, len(sides))
+	for i := range sides {
+		list[i] = sides[i].SideFile
+	}
+	return list
+}
+
+// hashPath returns the size and SHA-256 of a file.
+func hashPath(ctx context.Context, path string) (uint64, string, error) {
+	file, err := openFile(path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer file.Close()
+	size := file.info.Size()
+	sum, err := hashFile(ctx, file, size, path)
+	return uint64(size), sum, err
+}
+
+// hold reports whether all these files are there. Of those, permissions are taken
+// that the originals do not give.
+func (d *dirConversion) hold(ctx context.Context, sides []carried) (bool, error) {
+	for _, f := range sides {
+		full := filepath.Join(d.out, filepath.FromSlash(f.Name))
+		if same, err := holds(ctx, full, f.SideFile); !same || err != nil {
+			return false, err
+		}
+		info, err := os.Stat(f.in)
+		if err != nil {
+			return false, err
+		}
+		restrict(full, info.Mode().Perm()|0o400)
+	}
+	return true, nil
+}
+
+// carry carries side files over.
+func (d *dirConversion) carry(ctx context.Context, sides []carried) error {
+	for _, f := range sides {
+		if err := makeFolder(d.out, path.Dir(f.Name)); err != nil {
+			return err
+		}
+		made, err := carry(ctx, filepath.Join(d.out, filepath.FromSlash(f.Name)), f.in, f.text)
+		if err != nil {
+			return err
+		}
+		if made.Size != f.Size || made.SHA256 != f.SHA256 {
+			return &format.Error{File: f.in, Problem: "the file changed while it was read"}
+		}
+	}
+	return nil
 }
 
 // carry publishes a copy of a file at out, or the text where there is one. It has

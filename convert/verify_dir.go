@@ -239,7 +239,7 @@ func (v *verification) compareSides(ctx context.Context, m *DirManifest, root, a
 		if strings.HasSuffix(name, indexSuffix) {
 			name = strings.TrimSuffix(name, indexSuffix) + qinsIndex
 		}
-		if isWeights(name) {
+		if isWeights(name) || converted[name] {
 			continue
 		}
 		full := filepath.Join(root, filepath.FromSlash(name))

@@ -108,7 +108,10 @@ func (h *huffman) append(dst, src []byte, hist *histogram) ([]byte, bool, error)
 			le.PutUint16(dst[sizes+2*i:], uint16(size))
 		}
 	}
-	return dst, len(dst)-len(start) < len(src), nil
+	if len(dst)-len(start) >= len(src) {
+		return start, false, nil
+	}
+	return dst, true, nil
 }
 
 // readTree sets the codes to those of a tree as RFC 8878 describes it: a weight

@@ -115,14 +115,10 @@ func (t *Tensor) chunk(i int) (off int64, size int) {
 	return off, int(min(full, t.Size()-off))
 }
 
-// CheckNames returns an error where the file for these tensors would need one
-// name twice. It needs action, codec and encodings to be set.
-func CheckNames(tensors []Tensor) error {
-	return checkNames(tensors, func(i int) []plane { return tensors[i].planes() })
-}
-
+// checkNames returns an error where the file for these tensors would need one
+// name twice. planes are those of tensor i.
 func checkNames(tensors []Tensor, planes func(i int) []plane) error {
-	owner := make(map[string]string, 2*len(tensors))
+	owner := make(map[string]string, 5*len(tensors)) // most have four planes
 	for i := range tensors {
 		owner[tensors[i].Name] = tensors[i].Name
 	}

@@ -143,7 +143,7 @@ func layouts() string {
 }
 
 func jobsFlags() []cli.Flag {
-	return []cli.Flag{&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "use `N` workers, at most 256 (default: one for each processor)"}}
+	return []cli.Flag{&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "keep `N` processors busy, at most 256 (default: all)"}}
 }
 
 func forceFlags() []cli.Flag {

@@ -4,25 +4,7 @@ package codec
 
 import "golang.org/x/sys/cpu"
 
-// Millions of weights per second of the kernels, on one core of an AMD EPYC of
-// family 26, with 64 Mi weights, so that nothing stays in caches; medians of 7.
-// Beside it the bytes of weights per second as a ratio to those that copy() does,
-// 21 GB/s. Taken with bench_test.go in two runs, on a machine not quite idle.
-//
-//	              avx512         avx2           generic
-//	scan    F32    9406  1.78     8637  1.64     1340  0.25
-//	scan    F16   21247  2.01    20091  1.90     1782  0.17
-//	scan    BF16  21055  2.00    19678  1.87     1812  0.17
-//	encode  F32    5360  1.02     3360  0.64      732  0.14
-//	encode  F16    6384  0.61     3047  0.29     1884  0.18
-//	encode  BF16   6868  0.65     3092  0.29     1898  0.18
-//	decode  F32    5385  1.02     1916  0.36     1604  0.30
-//	decode  F16    9810  0.93     3479  0.33     1559  0.15
-//	decode  BF16  10478  1.00     3566  0.34     1584  0.15
-//	measure F32    4665  0.88     3703  0.70      472  0.09
-//	measure F16    5867  0.56     3562  0.34      339  0.03
-//	measure BF16   5319  0.50     2812  0.27      437  0.04
-
+// docs/performance.md has their speeds.
 var assembly = []*Kernel{&avx512, &avx2}
 
 // avx512 needs, beside the foundation: VL for its ymm and xmm forms, BW for
