@@ -106,8 +106,34 @@ func (s *source) container() (*qins.Container, error) {
 				Found: fmt.Sprintf("more than %d of them", qins.MaxGaps)}
 		}
 	}
-	return qins.NewContainer(s.Size(), g.RawHeader(), gaps)
+	c, err := qins.NewContainer(s.Size(), g.RawHeader(), gaps)
+	// The header can hold a vocabulary of megabytes, and has served.
+	s.Source = &view{s.file, s.Format(), s.Name(), s.Size(), s.Tensors()}
+	return c, err
 }
+
+// A view is what is needed of a source once its header has been taken over.
+type view struct {
+	io.ReaderAt
+	format, name string
+	size         int64
+	tensors      []format.Tensor
+}
+
+// Format implements format.Source.
+func (v *view) Format() string { return v.format }
+
+// Name implements format.Source.
+func (v *view) Name() string { return v.name }
+
+// Size implements format.Source.
+func (v *view) Size() int64 { return v.size }
+
+// Metadata implements format.Source.
+func (v *view) Metadata() []format.Entry { return nil }
+
+// Tensors implements format.Source.
+func (v *view) Tensors() []format.Tensor { return v.tensors }
 
 // unchanged returns an error where the file is no longer what it was.
 func (s *source) unchanged() error {

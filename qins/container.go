@@ -33,7 +33,7 @@ const (
 
 // NewContainer compresses a head.
 func NewContainer(size int64, head []byte, gaps []Gap) (*Container, error) {
-	enc, err := newEncoder(zstd.SpeedBetterCompression, len(head))
+	enc, err := newEncoder(zstd.SpeedDefault, len(head))
 	if err != nil {
 		return nil, err
 	}
