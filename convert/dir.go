@@ -145,20 +145,18 @@ func vacantFolder(out string, force bool) (made bool, err error) {
 	if force {
 		return false, nil
 	}
-	// A run that ends or begins turns records into a manifest, or a manifest
-	// into records: what was not there may be there now.
+	if empty, err := isEmpty(out); empty || err != nil {
+		return false, err
+	}
+	// Records are there before any file is. A run that ends or begins turns
+	// records into a manifest, or a manifest into records: what was not there
+	// may be there now.
 	for _, name := range []string{recordsPath, DirManifestName, recordsPath} {
 		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
 			return false, nil
 		}
 	}
-	switch empty, err := isEmpty(out); {
-	case err != nil:
-		return false, err
-	case !empty:
-		return false, &ExistsError{out}
-	}
-	return false, nil
+	return false, &ExistsError{out}
 }
 
 // isEmpty reports whether there is no file below a folder, its state apart:

@@ -33,7 +33,7 @@ type folderWalk struct {
 // maxLinked is how many files and folders may be listed through links to
 // folders. A few folders with links to each other have more ways through them
 // than anyone could go.
-const maxLinked = 100_000
+const maxLinked = 10_000
 
 // A linkCounter bounds the work that listing folders is.
 type linkCounter int

@@ -176,6 +176,9 @@ func (d *dirConversion) reopen(ctx context.Context) error {
 		return err
 	}
 	defer lock.release()
+	if _, err := os.Lstat(filepath.Join(d.out, DirManifestName)); errors.Is(err, fs.ErrNotExist) {
+		return nil // other parts may be at work already
+	}
 	whole, err := d.whole()
 	if err != nil {
 		return err
