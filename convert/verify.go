@@ -286,6 +286,9 @@ func (v *fileCheck) checkManifest(ctx context.Context, m *Manifest, f *qins.File
 	path := v.manifest
 	differs := func(tensor, what string, manifest, file any) {
 		if fmt.Sprint(manifest) != fmt.Sprint(file) {
+			if v.name != "" { // one of several
+				what = v.name + ": " + what
+			}
 			v.find(Differs, path, tensor, "%s: the manifest says %v, the file %v", what, manifest, file)
 		}
 	}

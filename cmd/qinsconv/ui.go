@@ -494,6 +494,9 @@ func (p *textPrinter) report(r *convert.Report) error {
 	verdict := "OK"
 	if !r.OK() {
 		verdict = fmt.Sprintf("%d findings", len(r.Findings))
+		if len(r.Findings) == 1 {
+			verdict = "1 finding"
+		}
 	}
 	_, err := fmt.Fprintf(p.out, "%s: %s (%s)\n", visible(r.File), verdict, strings.Join(against, ", "))
 	return err
