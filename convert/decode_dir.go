@@ -73,11 +73,11 @@ func (d *dirDecoding) workIn(ctx context.Context, out string) (*workplace, error
 	if w.inside {
 		w.temp = filepath.Join(out, stateFolder)
 		w.lock, err = lockFolder(ctx, out, false)
-	} else {
-		w.lock, err = lockTemp(ctx, w.temp)
+	} else if w.lock, err = lockTemp(ctx, w.temp); errors.Is(err, errLocked) {
+		err = fmt.Errorf("%s: another process is writing to this folder (%w)", out, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: another process is writing to this folder (%w)", out, err)
+		return nil, err
 	}
 	w.folder = filepath.Join(w.temp, "folder")
 	return w, nil

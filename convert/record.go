@@ -150,9 +150,7 @@ func (d *dirConversion) unobstructed(mine []int) error {
 		names = append(names, d.shards[i].outName)
 	}
 	for _, f := range d.m.side {
-		if name, _, err := d.sideFile(f.name); err != nil {
-			return err
-		} else if name != "" {
+		if name, ok := d.sideName(f.name); ok {
 			names = append(names, name)
 		}
 	}
@@ -226,11 +224,9 @@ func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) err
 		made[s.outName] = true
 	}
 	for _, f := range d.m.side {
-		name, _, err := d.sideFile(f.name)
-		if err != nil {
-			return err
+		if name, ok := d.sideName(f.name); ok {
+			made[name] = true
 		}
-		made[name] = true
 	}
 	var stale []string
 	if whole != nil {
@@ -345,9 +341,8 @@ func removeFile(root, name string) error {
 func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manifest, files map[string]*Manifest) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(d.opts.Jobs)
-	ok := make([]bool, len(d.shards))
 	for i, s := range d.shards {
-		if ok[i] = done[i] != nil; ok[i] {
+		if done[i] != nil {
 			continue
 		}
 		group.Go(func() (err error) {
@@ -357,11 +352,13 @@ func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manif
 					return err
 				}
 			}
-			ok[i], err = s.finished(ctx, m, !d.opts.Finish)
+			ok, err := s.finished(ctx, m, !d.opts.Finish)
 			if other := (*OptionsDifferError)(nil); d.opts.Force && errors.As(err, &other) {
 				return nil
 			}
-			done[i] = m
+			if ok {
+				done[i] = m
+			}
 			return err
 		})
 	}
@@ -369,10 +366,9 @@ func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manif
 		return err
 	}
 	for i, s := range d.shards {
-		if !ok[i] {
-			done[i] = nil
+		if m := done[i]; m == nil {
 			r.Missing = append(r.Missing, s.outName)
-		} else if m := done[i]; d.opts.Finish {
+		} else if d.opts.Finish {
 			r.sourceSize += int64(m.Source.Size)
 			r.outputSize += int64(m.Output.Size)
 		}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/qinsconv/qinsconv/format"
+	"github.com/qinsconv/qinsconv/format/safetensors"
 	"github.com/qinsconv/qinsconv/qins"
 )
 
@@ -29,12 +30,13 @@ type carried struct {
 func (d *dirConversion) sideFiles(ctx context.Context) ([]carried, error) {
 	var list []carried
 	for _, f := range d.m.side {
-		name, text, err := d.sideFile(f.name)
+		name, ok := d.sideName(f.name)
+		if !ok {
+			continue
+		}
+		text, err := d.sideText(f.name)
 		if err != nil {
 			return nil, err
-		}
-		if name == "" {
-			continue
 		}
 		side := carried{SideFile{Name: name, Size: uint64(len(text)), SHA256: sumOf(text)}, d.m.path(f.name), text}
 		if text == nil {
@@ -129,28 +131,46 @@ func carry(ctx context.Context, out, in string, text []byte) (SideFile, error) {
 	return side, file.same(info)
 }
 
-// sideFile returns the name of a side file in the output, empty where it has no
-// place there, and what it holds, where that is not what it was.
-func (d *dirConversion) sideFile(name string) (out string, text []byte, err error) {
+// sideName returns the name of a side file in the output. ok is false where it
+// has no place there: an index of weights that were not chosen.
+func (d *dirConversion) sideName(name string) (out string, ok bool) {
+	stem, isIndex := strings.CutSuffix(name, indexSuffix)
+	if !isIndex {
+		return name, true
+	}
+	return stem + qinsIndex, d.index(name) != nil
+}
+
+// index returns the index of that name of the weights that are converted, nil
+// where there is none.
+func (d *dirConversion) index(name string) *safetensors.Index {
 	for _, s := range d.m.sets {
 		for _, x := range s.indices {
 			if x.Name == d.m.path(name) {
-				text, err := x.Rename(outputName).Marshal()
-				return strings.TrimSuffix(name, indexSuffix) + qinsIndex, text, err
+				return x
 			}
 		}
-		if !s.gguf && name == path.Join(s.folder, configName) && !s.config.hasQuantization && s.unread == nil {
-			if text, err = readConfigText(d.m.path(name)); err != nil {
-				return "", nil, err
-			}
-			text, err = addQuantization(text, quantizationConfig{QuantMethod: quantMethod, Version: qins.Version, Layout: string(d.opts.Layout), Codec: d.opts.Codec})
-			return name, text, inFile(err, d.m.path(name))
+	}
+	return nil
+}
+
+// sideText returns what a side file becomes, nil where it stays what it is.
+func (d *dirConversion) sideText(name string) ([]byte, error) {
+	if x := d.index(name); x != nil {
+		return x.Rename(outputName).Marshal()
+	}
+	for _, s := range d.m.sets {
+		if s.gguf || name != path.Join(s.folder, configName) || s.config.hasQuantization || s.unread != nil {
+			continue
 		}
+		text, err := readConfigText(d.m.path(name))
+		if err != nil {
+			return nil, err
+		}
+		text, err = addQuantization(text, quantizationConfig{QuantMethod: quantMethod, Version: qins.Version, Layout: string(d.opts.Layout), Codec: d.opts.Codec})
+		return text, inFile(err, d.m.path(name))
 	}
-	if strings.HasSuffix(name, indexSuffix) {
-		return "", nil, nil // of weights that were not chosen
-	}
-	return name, nil, nil
+	return nil, nil
 }
 
 // writeFile publishes a file with the given bytes, unless it is there already.
