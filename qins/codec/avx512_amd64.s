@@ -750,30 +750,43 @@ loop:
 	VPORQ t, to, to        \
 	VPCMPUQ $6, Z10, sum, k
 
-// PUT adds joined codes to the R9 bits in R8, which it brings below eight.
+// PUT adds four joined codes to the R9 bits in R8, which it brings below eight.
 #define PUT(i) \
-	MOVQ (i*8)(SP), R10     \
-	MOVQ (128+i*8)(SP), R11 \
-	SHLXQ R9, R10, R10      \
-	ORQ R10, R8             \
-	ADDQ R11, R9            \
-	MOVQ R8, (DI)           \
-	MOVQ R9, R10            \
-	MOVQ R9, R11            \
-	SHRQ $3, R10            \
-	ANDQ $0x38, R11         \
-	ADDQ R10, DI            \
-	SHRXQ R11, R8, R8       \
+	SHLXQ R9, (i*8)(R12), R10 \
+	ORQ R10, R8               \
+	ADDQ (128+i*8)(R12), R9   \
+	MOVQ R8, (DI)             \
+	SHRXQ BX, R9, R10         \
+	ANDNQ R9, DX, R11         \
+	ADDQ R10, DI              \
+	SHRXQ R11, R8, R8         \
+	ANDQ $7, R9
+
+// PUTEIGHT does so with eight, which are at least eight bits: what remains is of
+// them alone, so that they may have up to 63.
+#define PUTEIGHT(i) \
+	MOVQ (i*8)(R12), R10     \
+	MOVQ (128+i*8)(R12), R11 \
+	SHLXQ R9, R10, AX        \
+	ORQ AX, R8               \
+	ADDQ R9, R11             \
+	MOVQ R8, (DI)            \
+	ANDNQ R11, DX, R8        \
+	SUBQ R9, R8              \
+	SHRXQ BX, R11, AX        \
+	SHRXQ R8, R10, R8        \
+	MOVQ R11, R9             \
+	ADDQ AX, DI              \
 	ANDQ $7, R9
 
 DATA prefixLanes<>+0(SB)/8, $0x000f000f0000ffff // lengths in words, lower halves of dwords
 DATA prefixLanes<>+8(SB)/8, $0x00000000ffffffff // and of qwords
-DATA prefixLanes<>+16(SB)/8, $56 // bits that can be put at once, beside 7 that are there
+DATA prefixLanes<>+16(SB)/8, $63 // bits that can be put at once
 DATA prefixLanes<>+24(SB)/4, $0x00010001
 GLOBL prefixLanes<>(SB), RODATA|NOPTR, $28
 
 // func avx512Prefix(dst, src *byte, n int, p *PrefixCode, w bitWriter) (at int, left bitWriter)
-TEXT ·avx512Prefix(SB), 0, $512-72
+TEXT ·avx512Prefix(SB), 0, $576-72
 	NO_LOCAL_POINTERS
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -801,6 +814,12 @@ split:
 	MOVQ w_bits+32(FP), R8
 	MOVQ w_count+40(FP), R9
 	ADDQ CX, SI
+	// What is stored is loaded again at once, which has to wait for the cache
+	// where a store lies in two lines of it.
+	LEAQ 63(SP), R12
+	ANDQ $~63, R12
+	MOVQ $3, BX
+	MOVQ $7, DX
 
 loop:
 	SUBQ $64, SI
@@ -816,18 +835,18 @@ loop:
 	JOINPAIRS(Z6, Z7, Z4, Z8, Z9, K2)
 	KORTESTB K1, K2
 	JNZ long
-	VMOVDQU64 Z0, 0(SP)
-	VMOVDQU64 Z4, 64(SP)
-	VMOVDQU64 Z2, 128(SP)
-	VMOVDQU64 Z8, 192(SP)
-	PUT(14)
-	PUT(12)
-	PUT(10)
-	PUT(8)
-	PUT(6)
-	PUT(4)
-	PUT(2)
-	PUT(0)
+	VMOVDQA64 Z0, 0(R12)
+	VMOVDQA64 Z4, 64(R12)
+	VMOVDQA64 Z2, 128(R12)
+	VMOVDQA64 Z8, 192(R12)
+	PUTEIGHT(14)
+	PUTEIGHT(12)
+	PUTEIGHT(10)
+	PUTEIGHT(8)
+	PUTEIGHT(6)
+	PUTEIGHT(4)
+	PUTEIGHT(2)
+	PUTEIGHT(0)
 
 next:
 	SUBQ $64, CX
@@ -840,10 +859,10 @@ next:
 	RET
 
 long:
-	VMOVDQU64 Z5, 0(SP)
-	VMOVDQU64 Z6, 64(SP)
-	VMOVDQU64 Z1, 128(SP)
-	VMOVDQU64 Z7, 192(SP)
+	VMOVDQA64 Z5, 0(R12)
+	VMOVDQA64 Z6, 64(R12)
+	VMOVDQA64 Z1, 128(R12)
+	VMOVDQA64 Z7, 192(R12)
 	PUT(15)
 	PUT(14)
 	PUT(13)

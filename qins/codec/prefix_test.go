@@ -2,6 +2,8 @@ package codec
 
 import (
 	"bytes"
+	"math"
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 )
@@ -59,11 +61,13 @@ func BenchmarkPrefixed(b *testing.B) {
 	src, _ := fenced(1<<17, 0)
 	r := rand.New(rand.NewPCG(3, 10))
 	var p PrefixCode
-	for s := range 256 {
-		p.Set(byte(s), 0, min(5+max(s-128, 128-s)/16, MaxPrefix)) // about as Gaussian codes have
+	var hist [256]int
+	for i := range src { // as logarithms of Gaussian weights are distributed
+		src[i] = byte(60 - 16*math.Log(math.Abs(r.NormFloat64())))
+		hist[src[i]]++
 	}
-	for i := range src {
-		src[i] = byte(128 + 20*r.NormFloat64())
+	for s, n := range hist {
+		p.Set(byte(s), 0, min(bits.Len(uint(len(src)/max(n, 1))), MaxPrefix))
 	}
 	for _, k := range Kernels() {
 		b.Run(k.Name(), func(b *testing.B) {
