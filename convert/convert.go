@@ -153,27 +153,15 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
-	// The source is hashed beside the conversion.
-	pace := newPace()
-	group, groupCtx := errgroup.WithContext(ctx)
-	var sourceSum string
-	group.Go(func() (err error) {
-		sourceSum, err = hashPaced(groupCtx, p.src, p.src.Size(), p.src.Name(), pace, opts.limit)
-		return err
-	})
-	var m *Manifest
-	group.Go(func() (err error) {
-		m, err = write(groupCtx, p, file, pace, opts)
-		return err
-	})
-	if err := group.Wait(); err != nil {
+	m, err := write(ctx, p, file, opts)
+	if err != nil {
 		return nil, err
 	}
 	if err := p.src.unchanged(); err != nil {
 		return nil, err
 	}
 
-	m.Source.Name, m.Source.SHA256 = inName, sourceSum
+	m.Source.Name = inName
 	m.Output.Name = outName
 	text, err := m.seal()
 	if err != nil {
@@ -194,29 +182,32 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	return m, publish(file, manifest)
 }
 
-// write writes the file that a plan describes and measures it.
-func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options) (*Manifest, error) {
-	defer pace.finished()
+// write writes the file that a plan describes, measures it and hashes it and
+// the source.
+func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest, error) {
 	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
 	if err != nil {
 		return nil, inFile(err, p.src.Name())
 	}
-	job := &encoding{plan: p, writer: w, pace: pace, opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
+	job := &encoding{plan: p, writer: w, digest: newDigest(p.src, p.src.Size(), p.src.Name(), opts.limit), opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
 	if err := job.run(ctx); err != nil {
 		return nil, err
 	}
-	sizes, tensors, err := w.Finish()
-	if err != nil {
-		return nil, err
-	}
-	pace.finished()
-
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(file.Sync)
-	var hash string
+	var sourceHash, hash string
 	group.Go(func() (err error) {
+		sourceHash, err = job.digest.sum(ctx)
+		return err
+	})
+	var sizes qins.Sizes
+	var tensors []qins.Tensor
+	group.Go(func() (err error) {
+		if sizes, tensors, err = w.Finish(); err != nil {
+			return err
+		}
+		group.Go(file.Sync)
 		opts.Events(Progress{Phase: "hash", Done: 0, Total: sizes.Total()})
-		hash, err = hashPaced(ctx, file, sizes.Total(), file.final, nil, opts.limit)
+		hash, err = newDigest(file, sizes.Total(), file.final, opts.limit).sum(ctx)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -234,6 +225,7 @@ func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options)
 		p.Tensors[i].OutputBytes = sizes.Tensors[i]
 	}
 	m := newManifest(p, job.errors())
+	m.Source.SHA256 = sourceHash
 	m.Output = Output{Size: uint64(info.Size()), SHA256: hash, HeaderBytes: uint64(sizes.Header), PayloadBytes: uint64(sizes.Payload), PaddingBytes: uint64(sizes.Padding)}
 	m.Totals = m.total()
 	return m, nil
@@ -249,7 +241,7 @@ type encodingTensor struct {
 type encoding struct {
 	plan    *Plan
 	writer  *qins.Writer
-	pace    *pace
+	digest  *digest // of the source
 	opts    Options
 	tensors []encodingTensor
 }
@@ -294,14 +286,15 @@ func (e *encoding) run(ctx context.Context) error {
 		t.errs.Add(&r.sums)
 		meter.add(pc.size)
 		stored += r.chunk.Size()
-		e.pace.converted(meter.now.Done, stored)
+		e.digest.converted(meter.now.Done, stored)
 		if pc.last {
 			t.weights.drop()
 			report(pc.tensor)
 		}
 		return nil
 	}
-	err := runPieces(ctx, e.plan.src, e.opts, e.plan.pieces(e.plan.isStored), process, commit)
+	err := runPieces(ctx, e.plan.src, e.opts, e.plan.pieces(e.plan.isStored),
+		stages[encodingResult]{process: process, commit: commit, follow: e.digest.follow})
 	if err != nil {
 		return err
 	}

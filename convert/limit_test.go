@@ -1,53 +1,10 @@
 package convert
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
 )
-
-func TestPace(t *testing.T) {
-	p := newPace()
-	ctx, cancel := context.WithCancel(t.Context())
-	var at atomic.Int64
-	done := make(chan error)
-	go func() {
-		for {
-			if err := p.wait(ctx, at.Load()); err != nil {
-				done <- err
-				return
-			}
-			at.Add(10)
-		}
-	}()
-	reaches := func(want int64) {
-		t.Helper()
-		for range 1000 {
-			if at.Load() == want {
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-		t.Fatalf("the hash is at %d, expected %d", at.Load(), want)
-	}
-	reaches(0)
-	p.converted(100, 30)
-	reaches(70)
-	p.converted(150, 90) // which takes nothing back
-	reaches(70)
-	p.converted(200, 95)
-	reaches(110)
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
-	}
-	p.finished()
-	if err := p.wait(t.Context(), 1<<62); err != nil {
-		t.Error(err)
-	}
-}
 
 // TestLimit has many goroutines do something that only two may do at a time.
 func TestLimit(t *testing.T) {

@@ -2,10 +2,6 @@ package convert
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -225,47 +221,6 @@ func (r *reopened) Close() error {
 	err := r.file.Close()
 	r.file = nil
 	return err
-}
-
-// hashFile returns the SHA-256 of a file's first size bytes.
-func hashFile(ctx context.Context, r io.ReaderAt, size int64, name string) (string, error) {
-	return hashPaced(ctx, r, size, name, nil, make(limit, 1))
-}
-
-// hashBuffer fits the cache nearest to a processor that it shares with nobody.
-const hashBuffer = 128 << 10
-
-// hashPaced is hashFile for work that goes on beside others.
-func hashPaced(ctx context.Context, r io.ReaderAt, size int64, name string, pace *pace, limit limit) (string, error) {
-	h := sha256.New()
-	buf := make([]byte, hashBuffer)
-	step := func(at int64) (int, error) {
-		limit.begin()
-		defer limit.end()
-		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
-		h.Write(buf[:n])
-		return n, err
-	}
-	for at := int64(0); at < size; {
-		if pace != nil {
-			if err := pace.wait(ctx, at); err != nil {
-				return "", err
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		n, err := step(at)
-		at += int64(n)
-		if err != nil && at < size {
-			if errors.Is(err, io.EOF) {
-				return "", &format.Error{File: name, Problem: "the file became shorter while it was read",
-					Found: fmt.Sprintf("its end at byte %d", at), Expected: fmt.Sprintf("%d bytes", size)}
-			}
-			return "", fmt.Errorf("reading %s: %w", name, err)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // differentFiles returns an error where an output is the input.

@@ -441,7 +441,7 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		}
 		return nil
 	}
-	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), process, commit))
+	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), stages[compared]{process: process, commit: commit}))
 }
 
 func errorString(e *TensorError) string {
