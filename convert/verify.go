@@ -170,6 +170,9 @@ type fileCheck struct {
 	against  string    // the source, empty where it is not compared
 	jobs     int
 	alone    bool // no other file is checked
+
+	size int64  // of the file
+	sum  string // its SHA-256, once it is known
 }
 
 func (v *fileCheck) run(ctx context.Context) error {
@@ -259,6 +262,9 @@ func (v *fileCheck) options() Options {
 func (v *fileCheck) checkData(ctx context.Context, f *qins.File) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(v.jobs)
+	if v.m != nil || v.manifest != "" {
+		group.Go(func() error { return v.hash(groupCtx) })
+	}
 	for i := range f.Tensors() {
 		if f.Tensors()[i].Action == qins.Tied {
 			continue
@@ -280,6 +286,22 @@ func (v *fileCheck) checkData(ctx context.Context, f *qins.File) error {
 	return ctx.Err()
 }
 
+// hash sets the size and the SHA-256 of the file.
+func (v *fileCheck) hash(ctx context.Context) error {
+	file, err := os.Open(v.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	v.size = info.Size()
+	v.sum, err = hashFile(ctx, file, v.size, v.path)
+	return v.findError(err)
+}
+
 // checkManifest compares a manifest, which adds up, with the file. f is nil
 // where the file cannot be read as a .qins file.
 func (v *fileCheck) checkManifest(ctx context.Context, m *Manifest, f *qins.File) error {
@@ -295,21 +317,13 @@ func (v *fileCheck) checkManifest(ctx context.Context, m *Manifest, f *qins.File
 	if v.name == "" {
 		differs("", "output name", m.Output.Name, filepath.Base(v.path))
 	}
-	raw, err := os.Open(v.path)
-	if err != nil {
-		return err
+	if v.sum == "" {
+		if err := v.hash(ctx); err != nil {
+			return err
+		}
 	}
-	defer raw.Close()
-	info, err := raw.Stat()
-	if err != nil {
-		return err
-	}
-	differs("", "output size", m.Output.Size, info.Size())
-	hash, err := hashFile(ctx, raw, info.Size(), v.path)
-	if err := v.findError(err); err != nil {
-		return err
-	}
-	differs("", "output sha256", m.Output.SHA256, hash)
+	differs("", "output size", m.Output.Size, v.size)
+	differs("", "output sha256", m.Output.SHA256, v.sum)
 	if f == nil {
 		return nil
 	}
@@ -349,16 +363,6 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 		return err
 	}
 	defer src.Close()
-	if m != nil {
-		hash, err := hashFile(ctx, src, src.Size(), src.Name())
-		if err != nil {
-			return err
-		}
-		if uint64(src.Size()) != m.Source.Size || hash != m.Source.SHA256 {
-			v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
-				src.Size(), hash, m.Source.Size, m.Source.SHA256)
-		}
-	}
 
 	byName := make(map[string]*format.Tensor, len(src.Tensors()))
 	for i := range src.Tensors() {
@@ -387,7 +391,22 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 	for name := range byName {
 		v.find(Differs, v.path, name, "the file lacks this tensor of the source")
 	}
-	return v.compareData(ctx, src, d, m)
+	if m == nil {
+		return v.compareData(ctx, src, d, m, nil)
+	}
+	digest := newDigest(src, src.Size(), src.Name(), v.opts.limit)
+	if err := v.compareData(ctx, src, d, m, digest.follow); err != nil {
+		return err
+	}
+	sum, err := digest.sum(ctx)
+	if err != nil {
+		return err
+	}
+	if uint64(src.Size()) != m.Source.Size || sum != m.Source.SHA256 {
+		v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
+			src.Size(), sum, m.Source.Size, m.Source.SHA256)
+	}
+	return nil
 }
 
 // compared is what a worker finds out about a piece.
@@ -397,7 +416,7 @@ type compared struct {
 	same bool
 }
 
-func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
+func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest, follow func(context.Context, span) error) error {
 	f := d.f
 	readers := d.readers()
 	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
@@ -441,7 +460,7 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		}
 		return nil
 	}
-	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), stages[compared]{process: process, commit: commit}))
+	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), stages[compared]{process: process, commit: commit, follow: follow}))
 }
 
 func errorString(e *TensorError) string {
