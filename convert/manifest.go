@@ -172,7 +172,7 @@ func writeNumber(enc *jsontext.Encoder, v float64, form byte) error {
 	if math.IsInf(v, 1) {
 		return enc.WriteToken(jsontext.Null)
 	}
-	return enc.WriteValue(strconv.AppendFloat(nil, v, form, 6, 64))
+	return enc.WriteValue(strconv.AppendFloat(enc.AvailableBuffer(), v, form, 6, 64))
 }
 
 func readNumber(dec *jsontext.Decoder, v *float64) error {

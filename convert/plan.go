@@ -232,6 +232,7 @@ func planFiles(ctx context.Context, sources []*source, outs []string, config mod
 
 // list lists the tensors of the source.
 func (p *Plan) list() error {
+	p.Tensors = make([]PlannedTensor, 0, len(p.src.Tensors()))
 	for _, t := range p.src.Tensors() {
 		for _, d := range t.Shape {
 			if d > largestExact {

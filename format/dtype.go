@@ -159,11 +159,14 @@ func (d DType) Align() int64 {
 }
 
 // MarshalText writes the name.
-func (d DType) MarshalText() ([]byte, error) {
+func (d DType) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+// AppendText appends the name.
+func (d DType) AppendText(b []byte) ([]byte, error) {
 	if !d.Valid() {
-		return nil, fmt.Errorf("no such dtype: %d", uint8(d))
+		return b, fmt.Errorf("no such dtype: %d", uint8(d))
 	}
-	return []byte(d.String()), nil
+	return append(b, d.String()...), nil
 }
 
 // UnmarshalText reads a name that MarshalText writes.

@@ -3,7 +3,6 @@ package format
 import (
 	"math/bits"
 	"strconv"
-	"strings"
 )
 
 // A Shape lists a tensor's dimensions, outermost first. A scalar has none.
@@ -40,14 +39,13 @@ func (s Shape) Bytes(d DType) (size uint64, ok bool) {
 
 // String writes the shape as JSON does: [768,256].
 func (s Shape) String() string {
-	var b strings.Builder
-	b.WriteByte('[')
+	var buf [32]byte // for most
+	b := append(buf[:0], '[')
 	for i, d := range s {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		b.WriteString(strconv.FormatUint(d, 10))
+		b = strconv.AppendUint(b, d, 10)
 	}
-	b.WriteByte(']')
-	return b.String()
+	return string(append(b, ']'))
 }

@@ -1,6 +1,8 @@
 package qins
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"slices"
@@ -186,14 +188,22 @@ func (c Checksum) IsZero() bool { return !c.Valid }
 
 // String returns the digits.
 func (c Checksum) String() string {
-	if !c.Valid {
-		return ""
-	}
-	return fmt.Sprintf("%08x", c.Sum)
+	text, _ := c.AppendText(nil)
+	return string(text)
 }
 
 // MarshalText writes the digits.
-func (c Checksum) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+func (c Checksum) MarshalText() ([]byte, error) { return c.AppendText(nil) }
+
+// AppendText appends the digits.
+func (c Checksum) AppendText(b []byte) ([]byte, error) {
+	if !c.Valid {
+		return b, nil
+	}
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], c.Sum)
+	return hex.AppendEncode(b, sum[:]), nil
+}
 
 // UnmarshalText reads the digits, lower case only.
 func (c *Checksum) UnmarshalText(text []byte) error {
