@@ -276,7 +276,8 @@ func (e *encoding) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return packers[worker].Encode(&r.chunk, &t.Tensor, weights, data, &r.sums)
+		packers[worker].Encode(&r.chunk, &t.Tensor, weights, data, &r.sums)
+		return nil
 	}
 	commit := func(pc piece, r *encodingResult) error {
 		if err := e.writer.Append(pc.tensor, &r.chunk); err != nil {

@@ -75,7 +75,7 @@ func resize(b []byte, n int) []byte {
 
 // Encode encodes src, a chunk of tensor t, and adds the errors of what it
 // decodes to, where errs is not nil.
-func (p *Packer) Encode(c *Chunk, t *Tensor, w *Weights, src []byte, errs *codec.Sums) error {
+func (p *Packer) Encode(c *Chunk, t *Tensor, w *Weights, src []byte, errs *codec.Sums) {
 	size := w.typ.Size()
 	n := len(src) / size
 	signBytes := (n + 7) / 8
@@ -108,17 +108,13 @@ func (p *Packer) Encode(c *Chunk, t *Tensor, w *Weights, src []byte, errs *codec
 
 	c.raw = n
 	if t.Stored == Zstd {
-		var err error
-		if c.planes[storedPlane], err = p.frames.appendFrame(c.planes[storedPlane][:0], codes); err != nil {
-			return err
-		}
+		c.planes[storedPlane] = p.frames.appendFrame(c.planes[storedPlane][:0], codes)
 	}
 	if t.Sign == Int8 {
 		c.planes[signPlane] = resize(c.planes[signPlane], n)
 		codec.ExpandSigns(c.planes[signPlane], bits)
 	}
 	c.seal()
-	return nil
 }
 
 // Keep stores src, a chunk of a kept tensor, without loss.
@@ -139,7 +135,7 @@ func (p *Packer) Keep(c *Chunk, t *Tensor, src []byte) error {
 	}
 	var err error
 	if t.Data == ZstdRotated {
-		c.planes[storedPlane], err = p.frames.appendFrame(c.planes[storedPlane][:0], split)
+		c.planes[storedPlane] = p.frames.appendFrame(c.planes[storedPlane][:0], split)
 	} else {
 		c.planes[storedPlane], err = p.frames.appendSmallest(c.planes[storedPlane][:0], split)
 	}

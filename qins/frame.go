@@ -50,25 +50,22 @@ type frameWriter struct {
 func newFrameWriter(k *codec.Kernel) *frameWriter { return &frameWriter{huff: newHuffman(k)} }
 
 // appendFrame appends a frame that holds src.
-func (w *frameWriter) appendFrame(dst, src []byte) ([]byte, error) {
+func (w *frameWriter) appendFrame(dst, src []byte) []byte {
 	dst = le.AppendUint32(dst, frameMagic)
 	dst = append(dst, frameDescriptor)
 	dst = le.AppendUint32(dst, uint32(len(src)))
 	for rest := src; ; {
 		block := rest[:min(blockMax, len(rest))]
 		rest = rest[len(block):]
-		var err error
-		if dst, err = w.appendBlock(dst, block, len(rest) == 0); err != nil {
-			return nil, err
-		}
+		dst = w.appendBlock(dst, block, len(rest) == 0)
 		if len(rest) == 0 {
 			break
 		}
 	}
-	return le.AppendUint32(dst, uint32(xxhash.Sum64(src))), nil
+	return le.AppendUint32(dst, uint32(xxhash.Sum64(src)))
 }
 
-func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
+func (w *frameWriter) appendBlock(dst, src []byte, last bool) []byte {
 	header := func(dst []byte, kind, size int) []byte {
 		h := uint32(kind)<<1 | uint32(size)<<3
 		if last {
@@ -78,37 +75,32 @@ func (w *frameWriter) appendBlock(dst, src []byte, last bool) ([]byte, error) {
 	}
 	raw := func() []byte { return append(header(dst, blockRaw, len(src)), src...) }
 	if len(src) < blockMin {
-		return raw(), nil
+		return raw()
 	}
 	hist := histogramOf(src)
-	if hist.distinct() == 1 {
-		return append(header(dst, blockRLE, len(src)), src[0]), nil
+	if hist.single(src) {
+		return append(header(dst, blockRLE, len(src)), src[0])
 	}
 	// Both headers are written once the size is known.
 	const headers = blockHeaderSize + literalsHeaderSize
-	out, smaller, err := w.huff.append(append(dst, make([]byte, headers)...), src, &hist)
-	if err != nil {
-		return nil, fmt.Errorf("compressing a block of %d bytes: %w", len(src), err)
-	}
+	out, smaller := w.huff.append(append(dst, make([]byte, headers)...), src, &hist)
 	packed := len(out) - len(dst) - headers
 	if !smaller || packed+blockOverhead >= len(src)+blockHeaderSize {
-		return raw(), nil
+		return raw()
 	}
 	h := uint64(literalsCompressed | literals4Streams18<<2 | len(src)<<4 | packed<<22)
 	literals := append(header(out[:len(dst)], blockCompressed, literalsHeaderSize+packed+1),
 		byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
-	return append(literals[:len(out)], 0), nil
+	return append(literals[:len(out)], 0)
 }
 
 // appendSmallest appends a frame made by the library's own compressor where
 // that is smaller than appendFrame's. It is for data that may repeat.
 func (w *frameWriter) appendSmallest(dst, src []byte) ([]byte, error) {
 	start := len(dst)
-	dst, err := w.appendFrame(dst, src)
-	if err != nil {
-		return nil, err
-	}
+	dst = w.appendFrame(dst, src)
 	if w.full == nil {
+		var err error
 		if w.full, err = newEncoder(zstd.SpeedDefault, maxChunk); err != nil {
 			return nil, err
 		}
@@ -147,18 +139,24 @@ func (w *frameWriter) estimate(src []byte) int64 {
 }
 
 func (w *frameWriter) estimateBlock(src []byte) int64 {
-	hist := histogramOf(src)
-	distinct := hist.distinct()
-	if distinct == 1 {
-		return blockHeaderSize + 1
-	}
 	raw := int64(blockHeaderSize + len(src))
-	count := (*[256]uint32)(&hist)
-	if w.huff.tree.BuildCTable(count) != nil {
+	if len(src) < blockMin {
 		return raw
 	}
-	// A table of code lengths takes about half a byte a symbol.
-	return min(raw, int64(blockOverhead+w.huff.tree.EstimateSize(count)+distinct/2))
+	hist := histogramOf(src)
+	if hist.single(src) {
+		return blockHeaderSize + 1
+	}
+	if hist.noise(len(src)) {
+		return raw
+	}
+	tree := &w.huff.tree
+	tree.build(&hist)
+	var ok bool
+	if w.buf, ok = tree.append(w.buf[:0]); !ok {
+		return raw
+	}
+	return min(raw, int64(blockOverhead+len(w.buf)+streamsSize(tree.bits(&hist))))
 }
 
 // A frameReader decodes frames.
