@@ -54,6 +54,16 @@ func (a dd) div(f float64) dd {
 // ln2 is the natural logarithm of 2 to 106 bits.
 var ln2 = dd{0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56}
 
+const terms = 11 // of the exponential series
+
+var inverseFactorials = func() (f [terms + 1]dd) {
+	f[0] = dd{1, 0}
+	for n := 1; n <= terms; n++ {
+		f[n] = f[n-1].div(float64(n))
+	}
+	return f
+}()
+
 // expDD returns e^x for |x| ≤ 2·maxLog, with a relative error below 2^-95.
 func expDD(x dd) dd {
 	k := math.RoundToEven(x.hi / ln2.hi)
@@ -61,10 +71,11 @@ func expDD(x dd) dd {
 	// (e^(r/2^8))^(2^8), with e^x − 1 in place of e^x to keep its low bits.
 	const halvings = 8
 	r.hi, r.lo = math.Ldexp(r.hi, -halvings), math.Ldexp(r.lo, -halvings)
-	p := dd{}
-	for n := 11.0; n >= 1; n-- {
-		p = r.mul(p.add(dd{1, 0})).div(n) // Horner: (r/n)(1 + …)
+	p := inverseFactorials[terms]
+	for n := terms - 1; n >= 1; n-- {
+		p = p.mul(r).add(inverseFactorials[n])
 	}
+	p = p.mul(r)
 	for range halvings {
 		p = p.scale(2).add(p.mul(p))
 	}

@@ -41,9 +41,20 @@ func fitLog(s Scan) ([]float32, error) {
 		return nil, ErrTooSmall
 	}
 	return []float32{
-		lnDD(float64(math.Float32frombits(s.Min))).float32(),
-		lnDD(float64(math.Float32frombits(s.Max))).float32(),
+		lnFloat32(math.Float32frombits(s.Min)),
+		lnFloat32(math.Float32frombits(s.Max)),
 	}, nil
+}
+
+// lnFloat32 returns the nearest float32 of ln x for a positive x.
+func lnFloat32(x float32) float32 {
+	// The machine's logarithm may be off in its last bits.
+	y := math.Log(float64(x))
+	f := float32(y * (1 + relativeError))
+	if f != float32(y*(1-relativeError)) {
+		f = lnDD(float64(x)).float32()
+	}
+	return f
 }
 
 // maxLog is above the logarithm of every float32 and, negated, below that of
@@ -68,39 +79,56 @@ func mapLog(params []float32) (Map, error) {
 		return m, nil
 	}
 
-	// Levels and the boundaries between them are geometric progressions, so
-	// two exponentials and a multiplication each make the whole table. Its
-	// error stays below 2^-90 and no float32 that is not exactly on a boundary
-	// is so near to one.
+	// The levels are exp(lo + span·k/254), the boundaries lie halfway between
+	// them in the logarithm. Both are geometric progressions.
 	span := twoSum(hi, -lo)
-	ratio := expDD(span.div(logSteps))
-	level := expDD(dd{lo, 0})
-	m.Levels[255] = clampFloat32(level.float32())
+	exact := func(halves int) dd { // exp(lo + span·halves/508), with an error below 2^-90
+		return expDD(span.scale(float64(halves)).div(2 * logSteps).add(dd{lo, 0}))
+	}
+	ratio := expDD(span.div(logSteps)).hi
+	level := exact(0).hi
+	boundary := level * math.Sqrt(ratio)
 	m.Breaks = make([]Break, 1, 255)
 	m.Breaks[0] = Break{1, 255}
-	boundary := expDD(span.div(2 * logSteps).add(dd{lo, 0}))
-	for c := 254; c >= 1; c-- {
-		level = level.mul(ratio)
-		m.Levels[c] = clampFloat32(level.float32())
-		// Rounding may have put min so low that some boundaries lie below 1e-8.
-		b := Break{max(ceilFloat32(boundary), tiny), uint8(c)}
-		if one := math.Float32bits(1); b.Bits-one <= 1 && onBoundary(lo, span, c) {
+	for k := 0; ; k++ {
+		f := float32(level * (1 + relativeError))
+		if f != float32(level*(1-relativeError)) {
+			f = exact(2 * k).float32()
+		}
+		m.Levels[255-k] = clampFloat32(f)
+		if k == logSteps {
+			return m, nil
+		}
+		// No float32 that is not exactly on a boundary is nearer to it than the
+		// error of exact.
+		c := 254 - k
+		bits := ceilFloat32(dd{boundary * (1 + relativeError), 0})
+		if bits != ceilFloat32(dd{boundary * (1 - relativeError), 0}) {
+			bits = ceilFloat32(exact(2*k + 1))
+		}
+		if one := math.Float32bits(1); bits-one <= 1 && onBoundary(lo, span, c) {
 			// The boundary is exactly 1. Half-to-even gives 1 itself the even
 			// one of codes c and c+1.
-			b.Bits = one
+			bits = one
 			if c%2 == 1 {
-				b.Bits++
+				bits++
 			}
 		}
-		if last := &m.Breaks[len(m.Breaks)-1]; last.Bits == b.Bits {
-			last.Code = b.Code
+		// Rounding may have put min so low that some boundaries lie below 1e-8.
+		bits = max(bits, tiny)
+		if last := &m.Breaks[len(m.Breaks)-1]; last.Bits == bits {
+			last.Code = uint8(c)
 		} else {
-			m.Breaks = append(m.Breaks, b)
+			m.Breaks = append(m.Breaks, Break{bits, uint8(c)})
 		}
-		boundary = boundary.mul(ratio)
+		level *= ratio
+		boundary *= ratio
 	}
-	return m, nil
 }
+
+// relativeError is above that of a progression of 254 multiplications by
+// a ratio that is rounded itself, and of their first element: below 2^-44.
+const relativeError = 0x1p-43
 
 // onBoundary reports whether the boundary below code c has logarithm zero.
 // Everywhere else it is transcendental, so that no float32 lies on it.
