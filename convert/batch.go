@@ -71,16 +71,25 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dst, 0o777); err != nil {
-		return nil, err
-	}
-	lock, err := lockFolder(ctx, dst, opts.shares())
-	if err != nil {
-		return nil, err
-	}
-	defer lock.release()
-
 	b := &batchJob{src: src, dst: dst, opts: opts}
+	made := absent(dst)
+	if b.bare = opts.Finish && len(made) > 0; !b.bare {
+		defer func() {
+			for _, folder := range made {
+				if opts.shares() || os.Remove(folder) != nil {
+					break // another part may be about to use it, or there is something in it
+				}
+			}
+		}()
+		if err := os.MkdirAll(dst, 0o777); err != nil {
+			return nil, err
+		}
+		lock, err := lockFolder(ctx, dst, opts.shares())
+		if err != nil {
+			return nil, err
+		}
+		defer lock.release()
+	}
 	b.share(items)
 	opts.Events(Start{In: src, Out: dst, Size: b.progress.total, Models: len(b.items), Files: b.files})
 	for i := range b.items {
@@ -115,7 +124,8 @@ type batchJob struct {
 	src, dst string
 	opts     Options
 	items    []*batchItem
-	files    int // that are mine
+	bare     bool // there is no dst, in which to finish anything
+	files    int  // that are mine
 	progress *overall
 	result   BatchResult
 }
@@ -192,7 +202,7 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		return nil, it.err
 	}
 	out := it.out(b.dst)
-	if b.opts.Finish && !isFolder(out) {
+	if b.bare || b.opts.Finish && !isFolder(out) {
 		return &DirResult{Missing: it.model.outputs()}, nil
 	}
 	defer func() {

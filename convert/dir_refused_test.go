@@ -429,8 +429,8 @@ func TestLooseRefused(t *testing.T) {
 			for name, data := range c.files {
 				put(t, filepath.Join(in, "sub", name), data)
 			}
-			out := filepath.Join(t.TempDir(), "out")
-			r, err := convert.Batch(t.Context(), in, out, convert.Options{})
+			dir := t.TempDir()
+			r, err := convert.Batch(t.Context(), in, filepath.Join(dir, "out"), convert.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -444,9 +444,9 @@ func TestLooseRefused(t *testing.T) {
 			}
 			var want []string
 			for _, name := range c.made {
-				want = append(want, "sub/"+name+".qins", "sub/"+name+".qins.manifest.json")
+				want = append(want, "out/sub/"+name+".qins", "out/sub/"+name+".qins.manifest.json")
 			}
-			if names := fileNames(t, out); !slices.Equal(names, want) {
+			if names := fileNames(t, dir); !slices.Equal(names, want) {
 				t.Errorf("made %q, expected %q", names, want)
 			}
 		})

@@ -188,6 +188,18 @@ func separateFolders(in, out string) error {
 	return nil
 }
 
+// absent lists the folders of a path that are not there, the innermost first.
+func absent(path string) []string {
+	var list []string
+	for path = filepath.Clean(path); path != filepath.Dir(path); path = filepath.Dir(path) {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			break
+		}
+		list = append(list, path)
+	}
+	return list
+}
+
 // makeFolder makes the folder name below root, and those that lead to it. What
 // stands in its way, a link included, is an error.
 func makeFolder(root, name string) error {
