@@ -356,19 +356,27 @@ func globOf(base string) string {
 	return base
 }
 
-// readConfigs reads the configuration beside each set of safetensors files.
+// readConfigs reads the configurations, and gives each set of safetensors files
+// the one beside it.
 func (m *model) readConfigs() error {
-	for _, s := range m.sets {
-		name := path.Join(s.folder, configName)
-		if s.gguf || !slices.ContainsFunc(m.side, func(f folderFile) bool { return f.name == name }) {
+	for _, f := range m.side {
+		if path.Base(f.name) != configName {
 			continue
 		}
-		text, err := readConfigText(m.path(name))
+		text, err := readConfigText(m.path(f.name))
 		if err != nil {
 			return err
 		}
-		if s.config, err = parseConfig(text); err != nil {
-			s.unread = inFile(err, m.path(name)) // the weights can be converted without it
+		c, err := parseConfig(text)
+		if c.quantMethod == quantMethod {
+			// Decoding would take it for one that this program added.
+			return &format.Error{File: m.path(f.name), Problem: "the configuration says that the weights are converted already, and they are not",
+				Found: quantizationKey + " with the quant_method " + format.Quote(quantMethod), Hint: "remove that member, which a converted model has left there, it seems"}
+		}
+		for _, s := range m.sets {
+			if !s.gguf && f.name == path.Join(s.folder, configName) {
+				s.config, s.unread = c, inFile(err, m.path(f.name)) // the weights can be converted without it
+			}
 		}
 	}
 	return nil
