@@ -344,12 +344,12 @@ type decoded struct {
 	sum  qins.ChunkSum
 }
 
-// notQINS tells errors of a GGUF file, which looks like a broken .qins file,
-// what it is.
+// notQINS tells errors of a folder or a GGUF file, which look like a broken
+// .qins file, what it is.
 func notQINS(path string, err error) error {
 	f, openErr := openFile(path)
 	if openErr != nil {
-		return err
+		return openErr
 	}
 	defer f.Close()
 	if isGGUF(f) {
