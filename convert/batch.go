@@ -361,6 +361,15 @@ func (f *finder) folder(ctx context.Context, name string, open []string) error {
 func (f *finder) loose(name, full string, weights []string) {
 	taken := map[string]bool{}
 	made := map[string]string{} // the first item that makes each output
+	whole := slices.DeleteFunc(slices.Clone(weights), func(w string) bool {
+		return path.Ext(w) != safetensorsExt || !strings.HasPrefix(w, consolidatedStem) && !strings.HasPrefix(w, modelStem)
+	})
+	if err := twice(full, whole); err != nil {
+		f.items = append(f.items, &batchItem{name: name, err: err})
+		for _, w := range whole {
+			taken[w] = true
+		}
+	}
 	for _, w := range weights {
 		if taken[w] {
 			continue

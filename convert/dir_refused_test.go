@@ -426,7 +426,10 @@ func TestLooseRefused(t *testing.T) {
 		"a missing part":                           {map[string][]byte{"m-00001-of-00002.safetensors": a, "n.safetensors": b}, []string{"n"}, "a file of the model is missing"},
 		"a missing part of many":                   {map[string][]byte{"m-00001-of-9223372036854775807.gguf": ggufOf(t), "n.safetensors": b}, []string{"n"}, "m-00002-of-9223372036854775807.gguf: a file of the model is missing"},
 		"a missing part, numbered with six digits": {map[string][]byte{"m-00001-of-000003.safetensors": a, "m-00003-of-000003.safetensors": b}, nil, "m-00002-of-000003.safetensors: a file of the model is missing"},
-		"a bad file":                               {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
+		"consolidated beside shards": {map[string][]byte{"consolidated.safetensors": a, "model-00001-of-00002.safetensors": a, "model-00002-of-00002.safetensors": b, "n.safetensors": b, "m.gguf": ggufOf(t)}, []string{"m", "n"},
+			"the folder holds the same model twice, it seems: found consolidated.safetensors beside model-00002-of-00002.safetensors (choose with --weights 'consolidated*' or --weights 'model-*.safetensors')"},
+		"consolidated shards beside a file": {map[string][]byte{"consolidated-00001-of-00001.safetensors": a, "model.safetensors": a}, nil, "(choose with --weights 'consolidated*' or --weights 'model.safetensors')"},
+		"a bad file":                        {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := writeFiles(t, nil)

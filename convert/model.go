@@ -25,6 +25,13 @@ const (
 	configName     = "config.json"
 )
 
+// What the names of weights begin with that hold a whole model: as its maker
+// wrote them, and as a library that loads it does.
+const (
+	consolidatedStem = "consolidated"
+	modelStem        = "model"
+)
+
 // DirManifestName is the name of the manifest of a converted folder.
 const DirManifestName = "qins-manifest.json"
 
@@ -290,17 +297,12 @@ func (m *model) index(x folderIndex, files map[string]folderFile, taken map[stri
 // checkSet checks that the files are there and belong together.
 func (m *model) checkSet(s *weightSet) error {
 	slices.SortFunc(s.files, func(a, b folderFile) int { return strings.Compare(a.name, b.name) })
-	consolidated, other := "", ""
-	for _, f := range s.files {
-		if base := path.Base(f.name); strings.HasPrefix(base, "consolidated") {
-			consolidated = base
-		} else {
-			other = base
-		}
+	names := make([]string, len(s.files))
+	for i, f := range s.files {
+		names[i] = path.Base(f.name)
 	}
-	if consolidated != "" && other != "" {
-		return &format.Error{File: m.path(s.folder), Problem: "the folder holds the same model twice, it seems",
-			Found: consolidated + " beside " + other, Hint: fmt.Sprintf("choose with --weights 'consolidated*' or --weights '%s'", globOf(other))}
+	if err := twice(m.path(s.folder), names); err != nil {
+		return err
 	}
 	if len(s.indices) > 0 {
 		return nil // it says which files there are
@@ -334,6 +336,24 @@ func (m *model) checkSet(s *weightSet) error {
 		return &format.Error{File: m.path(f.name), Problem: "the file's number is not one of its set", Found: fmt.Sprint(p.number), Expected: fmt.Sprintf("1 to %d", p.count)}
 	}
 	return nil
+}
+
+// twice returns an error where some of the names are of consolidated weights and
+// others are not.
+func twice(folder string, names []string) error {
+	consolidated, other := "", ""
+	for _, name := range names {
+		if strings.HasPrefix(name, consolidatedStem) {
+			consolidated = name
+		} else {
+			other = name
+		}
+	}
+	if consolidated == "" || other == "" {
+		return nil
+	}
+	return &format.Error{File: folder, Problem: "the folder holds the same model twice, it seems",
+		Found: consolidated + " beside " + other, Hint: fmt.Sprintf("choose with --weights '%s*' or --weights '%s'", consolidatedStem, globOf(other))}
 }
 
 // globOf is a pattern for the files that a file is one of: of a variant as
