@@ -67,6 +67,9 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err := separateFolders(src, dst); err != nil {
 		return nil, err
 	}
+	if err := noFile(dst); err != nil {
+		return nil, err
+	}
 	items, err := findModels(ctx, src, opts)
 	if err != nil {
 		return nil, err

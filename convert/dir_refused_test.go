@@ -196,7 +196,7 @@ func TestDirPlaces(t *testing.T) {
 			return os.Symlink("around/model", filepath.Join(dir, "link"))
 		}, "is inside the output"},
 		{"no folder for it", "model", "nowhere/out", nil, "no such file or directory"},
-		{"a file", "model", "file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o666) }, "file"},
+		{"a file", "model", "file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o666) }, "file: is a file, expected the name of a folder"},
 		{"a link to nothing", "model", "link", func(dir string) error { return os.Symlink("nowhere", filepath.Join(dir, "link")) }, "link"},
 		{"a folder with other files", "model", "other", func(dir string) error {
 			put(t, filepath.Join(dir, "other", "thesis.txt"), []byte("years of work"))

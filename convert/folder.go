@@ -188,6 +188,14 @@ func separateFolders(in, out string) error {
 	return nil
 }
 
+// noFile returns an error where a file stands in the place of an output folder.
+func noFile(out string) error {
+	if info, err := os.Stat(out); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s: is a file, expected the name of a folder", out)
+	}
+	return nil
+}
+
 // absent lists the folders of a path that are not there, the innermost first.
 func absent(path string) []string {
 	var list []string
