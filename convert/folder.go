@@ -87,8 +87,8 @@ func (w *folderWalk) walk(ctx context.Context, folder string, open []string) err
 	for _, e := range entries {
 		name := path.Join(folder, e.Name())
 		full := w.path(name)
-		if !utf8.ValidString(name) {
-			return &format.Error{File: full, Problem: "the name is not UTF-8, which a manifest could not hold"}
+		if err := utf8Name(full, name); err != nil {
+			return err
 		}
 		info, err := os.Stat(full)
 		if err != nil {
@@ -115,6 +115,15 @@ func (w *folderWalk) walk(ctx context.Context, folder string, open []string) err
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// utf8Name returns an error where a manifest could not hold the name of the file
+// at path.
+func utf8Name(path, name string) error {
+	if !utf8.ValidString(name) {
+		return &format.Error{File: path, Problem: "the name is not UTF-8, which a manifest could not hold"}
 	}
 	return nil
 }

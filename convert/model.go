@@ -476,6 +476,9 @@ func readFiles(folder string, names []string) (*model, error) {
 	m := &model{root: folder}
 	s := &weightSet{folder: ".", gguf: path.Ext(names[0]) == ggufExt}
 	for _, name := range names {
+		if err := utf8Name(m.path(name), name); err != nil {
+			return nil, err
+		}
 		info, err := os.Stat(m.path(name))
 		if err != nil {
 			if os.IsNotExist(err) {
