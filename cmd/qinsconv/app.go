@@ -153,7 +153,7 @@ func forceFlags() []cli.Flag {
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "json", Usage: "write one JSON object for each event, and nothing else, to standard output", DisableDefaultText: true},
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write errors only", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write errors and warnings only", DisableDefaultText: true},
 	}
 }
 
