@@ -67,20 +67,32 @@ func Batch(ctx context.Context, src, dst string, opts Options) (*BatchResult, er
 	if err := separateFolders(src, dst); err != nil {
 		return nil, err
 	}
+	if err := noFile(dst); err != nil {
+		return nil, err
+	}
 	items, err := findModels(ctx, src, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dst, 0o777); err != nil {
-		return nil, err
-	}
-	lock, err := lockFolder(ctx, dst, opts.shares())
-	if err != nil {
-		return nil, err
-	}
-	defer lock.release()
-
 	b := &batchJob{src: src, dst: dst, opts: opts}
+	made := absent(dst)
+	if b.bare = opts.Finish && len(made) > 0; !b.bare {
+		defer func() {
+			for _, folder := range made {
+				if opts.shares() || os.Remove(folder) != nil {
+					break // another part may be about to use it, or there is something in it
+				}
+			}
+		}()
+		if err := os.MkdirAll(dst, 0o777); err != nil {
+			return nil, err
+		}
+		lock, err := lockFolder(ctx, dst, opts.shares())
+		if err != nil {
+			return nil, err
+		}
+		defer lock.release()
+	}
 	b.share(items)
 	opts.Events(Start{In: src, Out: dst, Size: b.progress.total, Models: len(b.items), Files: b.files})
 	for i := range b.items {
@@ -115,7 +127,8 @@ type batchJob struct {
 	src, dst string
 	opts     Options
 	items    []*batchItem
-	files    int // that are mine
+	bare     bool // there is no dst, in which to finish anything
+	files    int  // that are mine
 	progress *overall
 	result   BatchResult
 }
@@ -192,7 +205,7 @@ func (b *batchJob) run(ctx context.Context, it *batchItem) (r *DirResult, err er
 		return nil, it.err
 	}
 	out := it.out(b.dst)
-	if b.opts.Finish && !isFolder(out) {
+	if b.bare || b.opts.Finish && !isFolder(out) {
 		return &DirResult{Missing: it.model.outputs()}, nil
 	}
 	defer func() {
@@ -351,6 +364,15 @@ func (f *finder) folder(ctx context.Context, name string, open []string) error {
 func (f *finder) loose(name, full string, weights []string) {
 	taken := map[string]bool{}
 	made := map[string]string{} // the first item that makes each output
+	whole := slices.DeleteFunc(slices.Clone(weights), func(w string) bool {
+		return path.Ext(w) != safetensorsExt || !strings.HasPrefix(w, consolidatedStem) && !strings.HasPrefix(w, modelStem)
+	})
+	if err := twice(full, whole); err != nil {
+		f.items = append(f.items, &batchItem{name: name, err: err})
+		for _, w := range whole {
+			taken[w] = true
+		}
+	}
 	for _, w := range weights {
 		if taken[w] {
 			continue

@@ -112,6 +112,12 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	if err := differentFiles(in, out, ManifestPath(out)); err != nil {
 		return nil, err
 	}
+	if err := utf8Name(in, filepath.Base(in)); err != nil {
+		return nil, err
+	}
+	if utf8Name(out, filepath.Base(out)) != nil {
+		return nil, fmt.Errorf("%s: the name is not UTF-8, expected one that a manifest can hold", out)
+	}
 	file, manifest, err := createBoth(out, ManifestPath(out), opts.Force)
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 	if err != nil {
 		return err
 	}
-	f, err := qins.Open(in)
+	f, err := openQINS(in)
 	if err != nil {
 		return notQINS(in, err)
 	}
@@ -109,7 +109,7 @@ func newDecoding(f *qins.File, opts Options) (*decoding, error) {
 		h := holder{0, f.Stored(i)}
 		if t := &f.Tensors()[i]; t.TiedIn != "" {
 			if others[t.TiedIn] == 0 {
-				other, err := qins.Open(filepath.Join(filepath.Dir(f.Name()), t.TiedIn))
+				other, err := openQINS(filepath.Join(filepath.Dir(f.Name()), t.TiedIn))
 				if err != nil {
 					d.close()
 					if errors.Is(err, fs.ErrNotExist) {

@@ -23,6 +23,11 @@ func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(in); err != nil {
+		return err
+	} else if !info.IsDir() {
+		return &format.Error{File: in, Problem: "this is a file, expected the folder of a converted model"}
+	}
 	if err := separateFolders(in, out); err != nil {
 		return err
 	}

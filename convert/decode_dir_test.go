@@ -3,6 +3,7 @@ package convert_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,27 @@ func TestDecodeDirRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDecodeWrongKind gives a file where a folder is expected, and the reverse.
+func TestDecodeWrongKind(t *testing.T) {
+	dir := t.TempDir()
+	file, out := filepath.Join(dir, "file.qins"), filepath.Join(dir, "out")
+	put(t, file, nil)
+	err := convert.DecodeDir(t.Context(), file, out, convert.Options{})
+	var bad *format.Error
+	if !errors.As(err, &bad) || err.Error() != file+": this is a file, expected the folder of a converted model" {
+		t.Errorf("a file: %v", err)
+	}
+	err = convert.DecodeDir(t.Context(), filepath.Join(dir, "none"), out, convert.Options{})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+	err = convert.Decode(t.Context(), dir, out, convert.Options{})
+	if err == nil || err.Error() != dir+": is a directory, expected a file" {
+		t.Errorf("a folder: %v", err)
+	}
+	expectFiles(t, dir, "file.qins")
 }
 
 // TestDecodeDirCancelled cancels decoding at each file.

@@ -138,6 +138,9 @@ func IsModel(path string) bool {
 // vacantFolder makes the output folder where there is none, or returns an error
 // where it holds what no conversion to it left.
 func vacantFolder(out string, force bool) (made bool, err error) {
+	if err := noFile(out); err != nil {
+		return false, err
+	}
 	err = os.Mkdir(out, 0o777)
 	if err == nil || !errors.Is(err, fs.ErrExist) || !isFolder(out) {
 		return err == nil, err

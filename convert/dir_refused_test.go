@@ -81,6 +81,10 @@ func TestDirRefused(t *testing.T) {
 		{"a bad index", map[string][]byte{"m.safetensors": a, name: []byte(`{"weight_map": {}`)}, nil, name, "", ""},
 		{"an index that names a tensor twice", map[string][]byte{"m.safetensors": a, name: index(`"a.weight": "m.safetensors"`, `"a.weight": "m.safetensors"`)}, nil, name, "", ""},
 		{"a bad file", map[string][]byte{"m.safetensors": []byte("no file of weights")}, nil, "m.safetensors", "", ""},
+		{"a configuration that says it is converted", map[string][]byte{"m.safetensors": a, "config.json": []byte(`{"a": 1, "quantization_config": {"quant_method": "qins", "bits": 4}}`)}, nil, "config.json", "",
+			`the configuration says that the weights are converted already, and they are not: found quantization_config with the quant_method "qins" (remove that member`},
+		{"such a configuration elsewhere", map[string][]byte{"m.gguf": ggufOf(t), "sub/config.json": []byte(`{"quantization_config": {"quant_method": "\u0071ins"}}`)}, nil, "sub/config.json", "",
+			"the configuration says that the weights are converted already"},
 		{"names that collide", map[string][]byte{"m.safetensors": packed(t, nil, weight("a.weight", 1), weight("a.stored", 2))}, nil, "m.safetensors", "a.weight", `its plane "a.stored" would collide with that of another tensor`},
 		{"a folder in a file's place", map[string][]byte{"m.safetensors/x": a, "n.safetensors": b}, nil, "m.safetensors", "", "this is a folder, expected a file"},
 		{"a name that Windows takes for another", map[string][]byte{"m.safetensors": a, "a:b.txt": nil}, nil, "a:b.txt", "", "a manifest could not hold this name"},
@@ -192,7 +196,7 @@ func TestDirPlaces(t *testing.T) {
 			return os.Symlink("around/model", filepath.Join(dir, "link"))
 		}, "is inside the output"},
 		{"no folder for it", "model", "nowhere/out", nil, "no such file or directory"},
-		{"a file", "model", "file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o666) }, "file"},
+		{"a file", "model", "file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o666) }, "file: is a file, expected the name of a folder"},
 		{"a link to nothing", "model", "link", func(dir string) error { return os.Symlink("nowhere", filepath.Join(dir, "link")) }, "link"},
 		{"a folder with other files", "model", "other", func(dir string) error {
 			put(t, filepath.Join(dir, "other", "thesis.txt"), []byte("years of work"))
@@ -422,15 +426,18 @@ func TestLooseRefused(t *testing.T) {
 		"a missing part":                           {map[string][]byte{"m-00001-of-00002.safetensors": a, "n.safetensors": b}, []string{"n"}, "a file of the model is missing"},
 		"a missing part of many":                   {map[string][]byte{"m-00001-of-9223372036854775807.gguf": ggufOf(t), "n.safetensors": b}, []string{"n"}, "m-00002-of-9223372036854775807.gguf: a file of the model is missing"},
 		"a missing part, numbered with six digits": {map[string][]byte{"m-00001-of-000003.safetensors": a, "m-00003-of-000003.safetensors": b}, nil, "m-00002-of-000003.safetensors: a file of the model is missing"},
-		"a bad file":                               {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
+		"consolidated beside shards": {map[string][]byte{"consolidated.safetensors": a, "model-00001-of-00002.safetensors": a, "model-00002-of-00002.safetensors": b, "n.safetensors": b, "m.gguf": ggufOf(t)}, []string{"m", "n"},
+			"the folder holds the same model twice, it seems: found consolidated.safetensors beside model-00002-of-00002.safetensors (choose with --weights 'consolidated*' or --weights 'model-*.safetensors')"},
+		"consolidated shards beside a file": {map[string][]byte{"consolidated-00001-of-00001.safetensors": a, "model.safetensors": a}, nil, "(choose with --weights 'consolidated*' or --weights 'model.safetensors')"},
+		"a bad file":                        {map[string][]byte{"bad.safetensors": []byte("bad"), "n.safetensors": b}, []string{"n"}, "bad.safetensors: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := writeFiles(t, nil)
 			for name, data := range c.files {
 				put(t, filepath.Join(in, "sub", name), data)
 			}
-			out := filepath.Join(t.TempDir(), "out")
-			r, err := convert.Batch(t.Context(), in, out, convert.Options{})
+			dir := t.TempDir()
+			r, err := convert.Batch(t.Context(), in, filepath.Join(dir, "out"), convert.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -444,9 +451,9 @@ func TestLooseRefused(t *testing.T) {
 			}
 			var want []string
 			for _, name := range c.made {
-				want = append(want, "sub/"+name+".qins", "sub/"+name+".qins.manifest.json")
+				want = append(want, "out/sub/"+name+".qins", "out/sub/"+name+".qins.manifest.json")
 			}
-			if names := fileNames(t, out); !slices.Equal(names, want) {
+			if names := fileNames(t, dir); !slices.Equal(names, want) {
 				t.Errorf("made %q, expected %q", names, want)
 			}
 		})

@@ -87,8 +87,8 @@ func (w *folderWalk) walk(ctx context.Context, folder string, open []string) err
 	for _, e := range entries {
 		name := path.Join(folder, e.Name())
 		full := w.path(name)
-		if !utf8.ValidString(name) {
-			return &format.Error{File: full, Problem: "the name is not UTF-8, which a manifest could not hold"}
+		if err := utf8Name(full, name); err != nil {
+			return err
 		}
 		info, err := os.Stat(full)
 		if err != nil {
@@ -115,6 +115,15 @@ func (w *folderWalk) walk(ctx context.Context, folder string, open []string) err
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// utf8Name returns an error where a manifest could not hold the name of the file
+// at path.
+func utf8Name(path, name string) error {
+	if !utf8.ValidString(name) {
+		return &format.Error{File: path, Problem: "the name is not UTF-8, which a manifest could not hold"}
 	}
 	return nil
 }
@@ -186,6 +195,26 @@ func separateFolders(in, out string) error {
 		return fmt.Errorf("%s: the input %s is inside the output", out, in)
 	}
 	return nil
+}
+
+// noFile returns an error where a file stands in the place of an output folder.
+func noFile(out string) error {
+	if info, err := os.Stat(out); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s: is a file, expected the name of a folder", out)
+	}
+	return nil
+}
+
+// absent lists the folders of a path that are not there, the innermost first.
+func absent(path string) []string {
+	var list []string
+	for path = filepath.Clean(path); path != filepath.Dir(path); path = filepath.Dir(path) {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			break
+		}
+		list = append(list, path)
+	}
+	return list
 }
 
 // makeFolder makes the folder name below root, and those that lead to it. What

@@ -1,8 +1,7 @@
 package convert
 
 import (
-	"fmt"
-	"os"
+	"io"
 	"strings"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -38,22 +37,16 @@ type Inspected struct {
 
 // Inspect reads the header of a file of any known format.
 func Inspect(path string) (*Inspection, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s: is a directory, expected one of its files", path)
-	}
+	size := f.info.Size()
 	if isGGUF(f) {
-		return inspectGGUF(f, info.Size(), path)
+		return inspectGGUF(f, size, path)
 	}
-	st, err := safetensors.New(f, info.Size(), path)
+	st, err := safetensors.New(f, size, path)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +74,7 @@ func Inspect(path string) (*Inspection, error) {
 	return list, nil
 }
 
-func inspectGGUF(f *os.File, size int64, path string) (*Inspection, error) {
+func inspectGGUF(f io.ReaderAt, size int64, path string) (*Inspection, error) {
 	g, err := gguf.New(f, size, path)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,12 @@
 package convert_test
 
 import (
+	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/qinsconv/qinsconv/convert"
@@ -52,6 +56,48 @@ func TestFinishFindsMissingLooseFiles(t *testing.T) {
 		}
 		if got := batch(opts); !slices.Equal(got, step.want) {
 			t.Errorf("part %d: found %v, expected %v", step.part, got, step.want)
+		}
+	}
+}
+
+// A batch of which nothing comes makes no folder; one that was there stays.
+func TestBatchLeavesNoFolder(t *testing.T) {
+	bad, dir := writeFiles(t, map[string][]byte{"bad.safetensors": []byte("no weights")}), t.TempDir()
+	good := writeFiles(t, map[string][]byte{"sub/x.safetensors": packed(t, nil, weight("x.weight", 1)), "y.safetensors": packed(t, nil, weight("y.weight", 1))})
+	there := filepath.Join(dir, "there")
+	if err := os.Mkdir(there, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, src string
+		finish    bool
+		stop      bool // at the first event
+		says      string
+	}{
+		{"all fail", bad, false, false, "bad.safetensors: the header is too long"},
+		{"nothing to finish", good, true, false, "1 files are missing"},
+		{"stopped", good, false, true, "interrupted"},
+	} {
+		for _, out := range []string{"out", "deep/er/out", "there/deeper", "there"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			opts := convert.Options{Finish: c.finish, Events: func(convert.Event) {
+				if c.stop {
+					cancel()
+				}
+			}}
+			r, err := convert.Batch(ctx, c.src, filepath.Join(dir, filepath.FromSlash(out)), opts)
+			cancel()
+			if err == nil {
+				if r.Failed != len(r.Models) {
+					t.Errorf("%s: %+v", c.name, r.Models)
+				}
+				err = errors.New(r.Models[0].Error)
+			}
+			if !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v, expected %s", c.name, err, c.says)
+			}
+			expectFiles(t, dir, "there")
+			expectFiles(t, there)
 		}
 	}
 }

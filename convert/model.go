@@ -25,6 +25,13 @@ const (
 	configName     = "config.json"
 )
 
+// What the names of weights begin with that hold a whole model: as its maker
+// wrote them, and as a library that loads it does.
+const (
+	consolidatedStem = "consolidated"
+	modelStem        = "model"
+)
+
 // DirManifestName is the name of the manifest of a converted folder.
 const DirManifestName = "qins-manifest.json"
 
@@ -290,17 +297,12 @@ func (m *model) index(x folderIndex, files map[string]folderFile, taken map[stri
 // checkSet checks that the files are there and belong together.
 func (m *model) checkSet(s *weightSet) error {
 	slices.SortFunc(s.files, func(a, b folderFile) int { return strings.Compare(a.name, b.name) })
-	consolidated, other := "", ""
-	for _, f := range s.files {
-		if base := path.Base(f.name); strings.HasPrefix(base, "consolidated") {
-			consolidated = base
-		} else {
-			other = base
-		}
+	names := make([]string, len(s.files))
+	for i, f := range s.files {
+		names[i] = path.Base(f.name)
 	}
-	if consolidated != "" && other != "" {
-		return &format.Error{File: m.path(s.folder), Problem: "the folder holds the same model twice, it seems",
-			Found: consolidated + " beside " + other, Hint: fmt.Sprintf("choose with --weights 'consolidated*' or --weights '%s'", globOf(other))}
+	if err := twice(m.path(s.folder), names); err != nil {
+		return err
 	}
 	if len(s.indices) > 0 {
 		return nil // it says which files there are
@@ -336,6 +338,24 @@ func (m *model) checkSet(s *weightSet) error {
 	return nil
 }
 
+// twice returns an error where some of the names are of consolidated weights and
+// others are not.
+func twice(folder string, names []string) error {
+	consolidated, other := "", ""
+	for _, name := range names {
+		if strings.HasPrefix(name, consolidatedStem) {
+			consolidated = name
+		} else {
+			other = name
+		}
+	}
+	if consolidated == "" || other == "" {
+		return nil
+	}
+	return &format.Error{File: folder, Problem: "the folder holds the same model twice, it seems",
+		Found: consolidated + " beside " + other, Hint: fmt.Sprintf("choose with --weights '%s*' or --weights '%s'", consolidatedStem, globOf(other))}
+}
+
 // globOf is a pattern for the files that a file is one of: of a variant as
 // model.fp16.safetensors is, those of other folders too.
 func globOf(base string) string {
@@ -356,19 +376,27 @@ func globOf(base string) string {
 	return base
 }
 
-// readConfigs reads the configuration beside each set of safetensors files.
+// readConfigs reads the configurations, and gives each set of safetensors files
+// the one beside it.
 func (m *model) readConfigs() error {
-	for _, s := range m.sets {
-		name := path.Join(s.folder, configName)
-		if s.gguf || !slices.ContainsFunc(m.side, func(f folderFile) bool { return f.name == name }) {
+	for _, f := range m.side {
+		if path.Base(f.name) != configName {
 			continue
 		}
-		text, err := readConfigText(m.path(name))
+		text, err := readConfigText(m.path(f.name))
 		if err != nil {
 			return err
 		}
-		if s.config, err = parseConfig(text); err != nil {
-			s.unread = inFile(err, m.path(name)) // the weights can be converted without it
+		c, err := parseConfig(text)
+		if c.quantMethod == quantMethod {
+			// Decoding would take it for one that this program added.
+			return &format.Error{File: m.path(f.name), Problem: "the configuration says that the weights are converted already, and they are not",
+				Found: quantizationKey + " with the quant_method " + format.Quote(quantMethod), Hint: "remove that member, which a converted model has left there, it seems"}
+		}
+		for _, s := range m.sets {
+			if !s.gguf && f.name == path.Join(s.folder, configName) {
+				s.config, s.unread = c, inFile(err, m.path(f.name)) // the weights can be converted without it
+			}
 		}
 	}
 	return nil
@@ -448,6 +476,9 @@ func readFiles(folder string, names []string) (*model, error) {
 	m := &model{root: folder}
 	s := &weightSet{folder: ".", gguf: path.Ext(names[0]) == ggufExt}
 	for _, name := range names {
+		if err := utf8Name(m.path(name), name); err != nil {
+			return nil, err
+		}
 		info, err := os.Stat(m.path(name))
 		if err != nil {
 			if os.IsNotExist(err) {

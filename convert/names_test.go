@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/qinsconv/qinsconv/convert"
@@ -80,4 +81,32 @@ func TestNamesThatCollide(t *testing.T) {
 		t.Error(err)
 	}
 	expectEmpty(t, dir)
+}
+
+// TestNamesNotUTF8 has files with names that a manifest cannot hold. That is
+// said before anything is written.
+func TestNamesNotUTF8(t *testing.T) {
+	const says = "the name is not UTF-8"
+	file := packed(t, nil, weight("a.weight", 1))
+	src, dir := t.TempDir(), t.TempDir()
+	in, bad := filepath.Join(src, "a.safetensors"), filepath.Join(src, "a\xff.safetensors")
+	if err := os.WriteFile(bad, file, 0o666); err != nil {
+		t.Skip(err) // the file system has no such names
+	}
+	put(t, in, file)
+	_, err := convert.Convert(t.Context(), bad, filepath.Join(dir, "m.qins"), convert.Options{})
+	if e := (*format.Error)(nil); !errors.As(err, &e) || e.File != bad || !strings.Contains(err.Error(), says) {
+		t.Errorf("the input: %v", err)
+	}
+	_, err = convert.Convert(t.Context(), in, filepath.Join(dir, "m\xff.qins"), convert.Options{})
+	if e := (*format.Error)(nil); err == nil || errors.As(err, &e) || !strings.Contains(err.Error(), says) {
+		t.Errorf("the output: %v", err)
+	}
+	expectFiles(t, dir)
+	out := filepath.Join(dir, "out")
+	r, err := convert.Batch(t.Context(), src, out, convert.Options{})
+	if err != nil || r.Failed != 1 || !strings.Contains(r.Models[1].Error, bad+": "+says) {
+		t.Errorf("a batch: %+v, %v", r, err)
+	}
+	expectFiles(t, out, "a.qins", "a.qins.manifest.json")
 }

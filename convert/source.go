@@ -44,9 +44,6 @@ func openSource(path string) (*source, error) {
 
 func readSource(f *reopened) (*source, error) {
 	path := f.path
-	if !f.info.Mode().IsRegular() {
-		return nil, &format.Error{File: path, Problem: "this is no regular file", Found: f.info.Mode().Type().String()}
-	}
 	s := &source{file: f}
 	var err error
 	if isGGUF(f) {
@@ -159,11 +156,21 @@ func openFile(path string) (*reopened, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reopened{path: path, info: info}
-	if info.IsDir() {
+	switch {
+	case info.IsDir():
 		return nil, fmt.Errorf("%s: is a directory, expected a file", path)
+	case !info.Mode().IsRegular():
+		return nil, &format.Error{File: path, Problem: "this is no regular file", Found: info.Mode().Type().String()}
 	}
-	return r, nil
+	return &reopened{path: path, info: info}, nil
+}
+
+// openQINS opens a .qins file.
+func openQINS(path string) (*qins.File, error) {
+	if _, err := openFile(path); err != nil {
+		return nil, err
+	}
+	return qins.Open(path)
 }
 
 // ReadAt implements io.ReaderAt.

@@ -176,7 +176,7 @@ type fileCheck struct {
 }
 
 func (v *fileCheck) run(ctx context.Context) error {
-	f, err := qins.Open(v.path)
+	f, err := openQINS(v.path)
 	if err := v.findError(err); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -21,6 +22,13 @@ import (
 // and loose files there. against is the folder with their sources, in the same
 // places; empty where they are not compared.
 func (v *verification) folder(ctx context.Context, root, against string) error {
+	if against != "" {
+		if info, err := os.Stat(against); err != nil {
+			return err
+		} else if !info.IsDir() {
+			return fmt.Errorf("%s: is a file, expected the folder of the sources of %s", against, root)
+		}
+	}
 	list, err := listFolder(ctx, root)
 	if err != nil {
 		return v.findError(err)

@@ -130,7 +130,7 @@ func modelFlags() []cli.Flag {
 func partFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "part", Usage: "convert share `I/N` of a model directory's files, on one of N machines"},
-		&cli.BoolFlag{Name: "finish", Usage: "convert nothing, only complete what all parts have converted"},
+		&cli.BoolFlag{Name: "finish", Usage: "convert nothing, only complete what all parts have converted", DisableDefaultText: true},
 	}
 }
 
@@ -143,17 +143,17 @@ func layouts() string {
 }
 
 func jobsFlags() []cli.Flag {
-	return []cli.Flag{&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "keep `N` processors busy, at most 256 (default: all)"}}
+	return []cli.Flag{&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "keep `N` processors busy, at most 256", DefaultText: "all"}}
 }
 
 func forceFlags() []cli.Flag {
-	return []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace an output that exists"}}
+	return []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace an output that exists", DisableDefaultText: true}}
 }
 
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "json", Usage: "write one JSON object for each event, and nothing else, to standard output"},
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write errors only"},
+		&cli.BoolFlag{Name: "json", Usage: "write one JSON object for each event, and nothing else, to standard output", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write errors and warnings only", DisableDefaultText: true},
 	}
 }
 
@@ -183,9 +183,31 @@ func (f ruleFlag) String() string { return "" }
 func paths(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) != len(names) {
-		return nil, &usageError{fmt.Sprintf("%s: found %d arguments, expected %s", c.Command.FullName(), len(args), strings.Join(names, " "))}
+		command := ""
+		if name := c.Command.FullName(); name != c.App.Name {
+			command = name + ": "
+		}
+		return nil, &usageError{fmt.Sprintf("%sfound %d arguments, expected %s", command, len(args), strings.Join(names, " "))}
+	}
+	for i, arg := range args {
+		if err := checkPath(names[i], arg); err != nil {
+			return nil, err
+		}
 	}
 	return args, nil
+}
+
+// checkPath returns an error where an argument is no path: it is empty, as that
+// of a variable which was not set, or means standard input or output, which have
+// no places to read from and write to.
+func checkPath(name, arg string) error {
+	switch arg {
+	case "":
+		return &usageError{name + ": found an empty argument, expected a path"}
+	case "-":
+		return &usageError{name + ": found \"-\", expected the path of a file or folder (./- where that is its name)"}
+	}
+	return nil
 }
 
 func conversionOptions(c *cli.Context, rules *ruleList, events func(convert.Event)) (convert.Options, error) {

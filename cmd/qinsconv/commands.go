@@ -116,6 +116,11 @@ func verifyCommand(c *cli.Context, ui *ui) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("against") {
+		if err := checkPath("--against", c.String("against")); err != nil {
+			return err
+		}
+	}
 	p := ui.printer(c, "verify")
 	report, err := convert.Verify(c.Context, args[0], convert.VerifyOptions{Against: c.String("against"), Jobs: n, Events: p.event})
 	p.close()

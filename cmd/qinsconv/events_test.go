@@ -163,3 +163,27 @@ func TestEscapeVectors(t *testing.T) {
 		})
 	}
 }
+
+// TestEventsOfOddNames has a file whose name is not UTF-8, as JSON must be.
+func TestEventsOfOddNames(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	if err := os.Mkdir(src, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(src, "a\xff.safetensors"), fixtures.Small(fixtures.TieOffset), 0o666); err != nil {
+		t.Skip(err) // the file system has no such names
+	}
+	var stdout, stderr strings.Builder
+	if got := run(t.Context(), []string{"qinsconv", "batch", "--json", src, filepath.Join(dir, "out")}, &stdout, &stderr); got != exitFailed {
+		t.Errorf("exit status %d", got)
+	}
+	for _, want := range []string{`"model":"a` + "\ufffd" + `.safetensors"`, `"event":"summary","models":1,"failed":1`} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("found %s, expected %s", stdout.String(), want)
+		}
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("on standard error: %s", stderr.String())
+	}
+}

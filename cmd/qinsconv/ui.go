@@ -14,6 +14,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -72,7 +73,7 @@ func (p *jsonPrinter) event(e convert.Event) {
 
 // object writes the members of v after one that names the event.
 func (p *jsonPrinter) object(event string, v any) {
-	text, err := json.Marshal(v)
+	text, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true)) // which names of files may be
 	if err == nil {
 		line := fmt.Appendf(nil, `{"event":%q`, event)
 		if len(text) > len("{}") {
