@@ -39,7 +39,7 @@ func pieces(tensor int, t format.Tensor, yield func(piece) bool) bool {
 const (
 	smallPiece  = 32 << 10
 	batchBytes  = 512 << 10
-	batchPieces = 256
+	batchPieces = 32
 )
 
 // A batch is what one worker does at a time. Batches are used again.
