@@ -159,15 +159,27 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	if err := p.prepare(ctx, opts); err != nil {
 		return nil, err
 	}
-	m, err := write(ctx, p, file, opts)
-	if err != nil {
+	// The source is hashed beside the conversion.
+	pace := newPace()
+	group, groupCtx := errgroup.WithContext(ctx)
+	var sourceSum string
+	group.Go(func() (err error) {
+		sourceSum, err = hashPaced(groupCtx, p.src, p.src.Size(), p.src.Name(), pace, opts.limit)
+		return err
+	})
+	var m *Manifest
+	group.Go(func() (err error) {
+		m, err = write(groupCtx, p, file, pace, opts)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	if err := p.src.unchanged(); err != nil {
 		return nil, err
 	}
 
-	m.Source.Name = inName
+	m.Source.Name, m.Source.SHA256 = inName, sourceSum
 	m.Output.Name = outName
 	text, err := m.seal()
 	if err != nil {
@@ -188,32 +200,29 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	return m, publish(file, manifest)
 }
 
-// write writes the file that a plan describes, measures it and hashes it and
-// the source.
-func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest, error) {
+// write writes the file that a plan describes and measures it.
+func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options) (*Manifest, error) {
+	defer pace.finished()
 	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
 	if err != nil {
 		return nil, inFile(err, p.src.Name())
 	}
-	job := &encoding{plan: p, writer: w, digest: newDigest(p.src, p.src.Size(), p.src.Name(), opts.limit), opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
+	job := &encoding{plan: p, writer: w, pace: pace, opts: opts, tensors: make([]encodingTensor, len(p.Tensors))}
 	if err := job.run(ctx); err != nil {
 		return nil, err
 	}
+	sizes, tensors, err := w.Finish()
+	if err != nil {
+		return nil, err
+	}
+	pace.finished()
+
 	group, ctx := errgroup.WithContext(ctx)
-	var sourceHash, hash string
+	group.Go(file.Sync)
+	var hash string
 	group.Go(func() (err error) {
-		sourceHash, err = job.digest.sum(ctx)
-		return err
-	})
-	var sizes qins.Sizes
-	var tensors []qins.Tensor
-	group.Go(func() (err error) {
-		if sizes, tensors, err = w.Finish(); err != nil {
-			return err
-		}
-		group.Go(file.Sync)
 		opts.Events(Progress{Phase: "hash", Done: 0, Total: sizes.Total()})
-		hash, err = newDigest(file, sizes.Total(), file.final, opts.limit).sum(ctx)
+		hash, err = hashPaced(ctx, file, sizes.Total(), file.final, nil, opts.limit)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -231,7 +240,6 @@ func write(ctx context.Context, p *Plan, file *output, opts Options) (*Manifest,
 		p.Tensors[i].OutputBytes = sizes.Tensors[i]
 	}
 	m := newManifest(p, job.errors())
-	m.Source.SHA256 = sourceHash
 	m.Output = Output{Size: uint64(info.Size()), SHA256: hash, HeaderBytes: uint64(sizes.Header), PayloadBytes: uint64(sizes.Payload), PaddingBytes: uint64(sizes.Padding)}
 	m.Totals = m.total()
 	return m, nil
@@ -247,7 +255,7 @@ type encodingTensor struct {
 type encoding struct {
 	plan    *Plan
 	writer  *qins.Writer
-	digest  *digest // of the source
+	pace    *pace
 	opts    Options
 	tensors []encodingTensor
 }
@@ -272,6 +280,7 @@ func (e *encoding) run(ctx context.Context) error {
 		e.opts.Events(TensorDone{Index: finished, Of: len(e.plan.Tensors), Name: t.Name, DType: t.DType, Shape: t.Shape,
 			Action: t.Action, Rule: t.Rule, TiedTo: t.TiedTo, TiedIn: t.TiedIn, SourceBytes: t.SourceBytes, OutputBytes: e.writer.Stored(i)})
 	}
+	src, begun := &timedSource{Source: e.plan.src}, time.Now()
 	process := func(worker int, pc piece, data []byte, r *encodingResult) error {
 		t := &e.plan.Tensors[pc.tensor]
 		r.sums = codec.Sums{}
@@ -293,15 +302,18 @@ func (e *encoding) run(ctx context.Context) error {
 		t.errs.Add(&r.sums)
 		meter.add(pc.size)
 		stored += r.chunk.Size()
-		e.digest.converted(meter.now.Done, stored)
+		left := stored
+		if src.isSlow(time.Since(begun), e.opts.Jobs) {
+			left = 0 // reading it again from a disk would take longer than hashing
+		}
+		e.pace.converted(meter.now.Done, left)
 		if pc.last {
 			t.weights.drop()
 			report(pc.tensor)
 		}
 		return nil
 	}
-	err := runPieces(ctx, e.plan.src, e.opts, e.plan.pieces(e.plan.isStored),
-		stages[encodingResult]{process: process, commit: commit, follow: e.digest.follow})
+	err := runPieces(ctx, src, e.opts, e.plan.pieces(e.plan.isStored), process, commit)
 	if err != nil {
 		return err
 	}

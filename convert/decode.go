@@ -324,7 +324,7 @@ func (d *decoding) run(ctx context.Context, w tensorWriter) error {
 		}
 		return nil
 	}
-	if err := runPieces(ctx, nil, d.opts, d.pieces(), stages[decoded]{process: process, commit: commit}); err != nil {
+	if err := runPieces(ctx, nil, d.opts, d.pieces(), process, commit); err != nil {
 		return err
 	}
 	for _, i := range d.order {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,42 +45,22 @@ const (
 type batch[R any] struct {
 	pieces  []piece
 	data    []byte
-	read    span // the last part of the file that was read at once
 	results []R
 	done    chan error
 }
 
-// A span is a part of a file in memory.
-type span struct {
-	off  int64
-	data []byte
-	// How long reading its batch took, and how long all that was made of it.
-	reading, working time.Duration
-}
-
-// stages say what becomes of pieces. process may be called by all workers at
-// once, the others are not. data is valid until process returns.
-type stages[R any] struct {
-	process func(worker int, p piece, data []byte, r *R) error
-	commit  func(p piece, r *R) error
-	// follow sees again what was read, in the order of the pieces, but may miss
-	// some of it. It may be nil.
-	follow func(ctx context.Context, read span) error
-}
-
 // runPieces reads each piece from src, unless that is nil, hands it to one of
 // opts.Jobs workers, and commits the results in the order of the pieces. The
-// number of batches under way is fixed, and with it the memory.
-func runPieces[R any](ctx context.Context, src format.Source, opts Options, list iter.Seq[piece], s stages[R]) error {
+// number of batches under way is fixed, and with it the memory. process may be
+// called by all workers at once, commit is not. data is valid until process
+// returns.
+func runPieces[R any](ctx context.Context, src format.Source, opts Options, list iter.Seq[piece],
+	process func(worker int, p piece, data []byte, r *R) error, commit func(p piece, r *R) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	count := 2*opts.Jobs + 1
-	if s.follow != nil {
-		count++
-	}
 	free := make(chan *batch[R], count)
 	tasks := make(chan *batch[R], count)
 	ordered := make(chan *batch[R], count)
-	committed := make(chan *batch[R], count)
 	for range count {
 		free <- &batch[R]{done: make(chan error, 1)}
 	}
@@ -125,7 +104,7 @@ func runPieces[R any](ctx context.Context, src format.Source, opts Options, list
 					return ctx.Err()
 				}
 				opts.limit.begin()
-				err := b.run(src, worker, s.process)
+				err := b.run(src, worker, process)
 				opts.limit.end()
 				b.done <- err
 			}
@@ -133,7 +112,6 @@ func runPieces[R any](ctx context.Context, src format.Source, opts Options, list
 		})
 	}
 	group.Go(func() error {
-		defer close(committed)
 		for b := range ordered {
 			select {
 			case err := <-b.done:
@@ -144,21 +122,10 @@ func runPieces[R any](ctx context.Context, src format.Source, opts Options, list
 				return ctx.Err()
 			}
 			opts.limit.begin()
-			err := b.commit(s.commit)
+			err := b.commit(commit)
 			opts.limit.end()
 			if err != nil {
 				return err
-			}
-			committed <- b
-		}
-		return nil
-	})
-	group.Go(func() error {
-		for b := range committed {
-			if s.follow != nil {
-				if err := s.follow(ctx, b.read); err != nil {
-					return err
-				}
 			}
 			free <- b
 		}
@@ -192,7 +159,6 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 		}
 		return nil
 	}
-	b.read = span{}
 	for i := 0; i < len(b.pieces); {
 		first := b.pieces[i]
 		end := first.off + int64(first.size)
@@ -208,13 +174,9 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 			}
 		}
 		data := b.data[:end-first.off]
-		b.read.off, b.read.data = first.off, data
-		begun := time.Now()
 		if err := format.ReadFull(src, data, first.off); err != nil {
 			return err
 		}
-		read := time.Now()
-		b.read.reading += read.Sub(begun)
 		for ; i < j; i++ {
 			p := b.pieces[i]
 			if err := process(worker, p, data[:p.size:p.size], &b.results[i]); err != nil {
@@ -222,7 +184,6 @@ func (b *batch[R]) run(src format.Source, worker int, process func(int, piece, [
 			}
 			data = data[p.size:]
 		}
-		b.read.working += time.Since(read)
 	}
 	return nil
 }

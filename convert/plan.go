@@ -418,7 +418,7 @@ func (p *Plan) predict(ctx context.Context, opts Options) error {
 		}
 		return nil
 	}
-	if err := runPieces(ctx, p.src, opts, p.pieces(wanted), stages[int64]{process: process, commit: commit}); err != nil {
+	if err := runPieces(ctx, p.src, opts, p.pieces(wanted), process, commit); err != nil {
 		return err
 	}
 	w, err := qins.NewWriter(nil, &p.header, p.src.metadata())

@@ -2,11 +2,16 @@ package convert
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/qinsconv/qinsconv/format"
@@ -128,6 +133,25 @@ func (v *view) Metadata() []format.Entry { return nil }
 // Tensors implements format.Source.
 func (v *view) Tensors() []format.Tensor { return v.tensors }
 
+// A timedSource measures how long it is read.
+type timedSource struct {
+	format.Source
+	spent atomic.Int64 // by all that read, in nanoseconds
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *timedSource) ReadAt(p []byte, off int64) (int, error) {
+	begun := time.Now()
+	n, err := s.Source.ReadAt(p, off)
+	s.spent.Add(int64(time.Since(begun)))
+	return n, err
+}
+
+// isSlow reports whether reading takes most of the time of so many workers.
+func (s *timedSource) isSlow(elapsed time.Duration, workers int) bool {
+	return 2*s.spent.Load() > int64(elapsed)*int64(workers)
+}
+
 // unchanged returns an error where the file is no longer what it was.
 func (s *source) unchanged() error {
 	info, err := os.Stat(s.Name())
@@ -228,6 +252,47 @@ func (r *reopened) Close() error {
 	err := r.file.Close()
 	r.file = nil
 	return err
+}
+
+// hashFile returns the SHA-256 of a file's first size bytes.
+func hashFile(ctx context.Context, r io.ReaderAt, size int64, name string) (string, error) {
+	return hashPaced(ctx, r, size, name, nil, make(limit, 1))
+}
+
+// hashBuffer fits the cache nearest to a processor that it shares with nobody.
+const hashBuffer = 128 << 10
+
+// hashPaced is hashFile for work that goes on beside others.
+func hashPaced(ctx context.Context, r io.ReaderAt, size int64, name string, pace *pace, limit limit) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, hashBuffer)
+	step := func(at int64) (int, error) {
+		limit.begin()
+		defer limit.end()
+		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		h.Write(buf[:n])
+		return n, err
+	}
+	for at := int64(0); at < size; {
+		if pace != nil {
+			if err := pace.wait(ctx, at); err != nil {
+				return "", err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := step(at)
+		at += int64(n)
+		if err != nil && at < size {
+			if errors.Is(err, io.EOF) {
+				return "", &format.Error{File: name, Problem: "the file became shorter while it was read",
+					Found: fmt.Sprintf("its end at byte %d", at), Expected: fmt.Sprintf("%d bytes", size)}
+			}
+			return "", fmt.Errorf("reading %s: %w", name, err)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // differentFiles returns an error where an output is the input.

@@ -25,5 +25,5 @@ func (p *Plan) survey(ctx context.Context, opts Options) ([]codec.Scan, error) {
 		meter.add(pc.size)
 		return nil
 	}
-	return scans, runPieces(ctx, p.src, opts, p.pieces(wanted), stages[codec.Scan]{process: process, commit: commit})
+	return scans, runPieces(ctx, p.src, opts, p.pieces(wanted), process, commit)
 }

@@ -251,7 +251,7 @@ func (t *tier) hash(ctx context.Context, candidates [][]int, seed maphash.Seed, 
 			return nil
 		}
 		list := p.pieces(func(j int) bool { return wanted[j] })
-		if err := runPieces(ctx, p.src, opts, list, stages[uint64]{process: process, commit: commit}); err != nil {
+		if err := runPieces(ctx, p.src, opts, list, process, commit); err != nil {
 			return nil, err
 		}
 		t.rest(p)

@@ -363,7 +363,25 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 		return err
 	}
 	defer src.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	if m != nil {
+		group.Go(func() error {
+			hash, err := hashPaced(ctx, src, src.Size(), src.Name(), nil, v.opts.limit)
+			if err != nil {
+				return err
+			}
+			if uint64(src.Size()) != m.Source.Size || hash != m.Source.SHA256 {
+				v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
+					src.Size(), hash, m.Source.Size, m.Source.SHA256)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return v.compareTensors(ctx, f, src, m) })
+	return group.Wait()
+}
 
+func (v *fileCheck) compareTensors(ctx context.Context, f *qins.File, src *source, m *Manifest) error {
 	byName := make(map[string]*format.Tensor, len(src.Tensors()))
 	for i := range src.Tensors() {
 		byName[src.Tensors()[i].Name] = &src.Tensors()[i]
@@ -391,22 +409,7 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 	for name := range byName {
 		v.find(Differs, v.path, name, "the file lacks this tensor of the source")
 	}
-	if m == nil {
-		return v.compareData(ctx, src, d, m, nil)
-	}
-	digest := newDigest(src, src.Size(), src.Name(), v.opts.limit)
-	if err := v.compareData(ctx, src, d, m, digest.follow); err != nil {
-		return err
-	}
-	sum, err := digest.sum(ctx)
-	if err != nil {
-		return err
-	}
-	if uint64(src.Size()) != m.Source.Size || sum != m.Source.SHA256 {
-		v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
-			src.Size(), sum, m.Source.Size, m.Source.SHA256)
-	}
-	return nil
+	return v.compareData(ctx, src, d, m)
 }
 
 // compared is what a worker finds out about a piece.
@@ -416,7 +419,7 @@ type compared struct {
 	same bool
 }
 
-func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest, follow func(context.Context, span) error) error {
+func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
 	f := d.f
 	readers := d.readers()
 	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
@@ -460,7 +463,7 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		}
 		return nil
 	}
-	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), stages[compared]{process: process, commit: commit, follow: follow}))
+	return v.findError(runPieces(ctx, src, v.options(), d.pieces(), process, commit))
 }
 
 func errorString(e *TensorError) string {
