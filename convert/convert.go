@@ -156,19 +156,23 @@ func createBoth(out, manifest string, force bool) (file, manifestFile *output, e
 // convert carries out a plan that was made, and publishes the output with its
 // manifest, in which the files have the given names.
 func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outName string, opts Options) (*Manifest, error) {
-	if err := p.prepare(ctx, opts); err != nil {
-		return nil, err
+	// The source is hashed beside all that, from its file: what stands for it may
+	// change once its header has been taken over.
+	from, pace := p.src.file, newPace()
+	if opts.Jobs > 1 {
+		pace.free()
 	}
-	// The source is hashed beside the conversion.
-	pace := newPace()
 	group, groupCtx := errgroup.WithContext(ctx)
 	var sourceSum string
 	group.Go(func() (err error) {
-		sourceSum, err = hashPaced(groupCtx, p.src, p.src.Size(), p.src.Name(), pace, opts.limit)
+		sourceSum, err = hashPaced(groupCtx, from, from.info.Size(), from.path, pace, opts.limit)
 		return err
 	})
 	var m *Manifest
 	group.Go(func() (err error) {
+		if err := p.prepare(groupCtx, opts); err != nil {
+			return err
+		}
 		m, err = write(groupCtx, p, file, pace, opts)
 		return err
 	})
@@ -202,7 +206,8 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 
 // write writes the file that a plan describes and measures it.
 func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options) (*Manifest, error) {
-	defer pace.finished()
+	defer pace.free()
+	pace.converted(0, 0)
 	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
 	if err != nil {
 		return nil, inFile(err, p.src.Name())
@@ -215,7 +220,7 @@ func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options)
 	if err != nil {
 		return nil, err
 	}
-	pace.finished()
+	pace.free()
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(file.Sync)

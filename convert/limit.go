@@ -29,8 +29,8 @@ func newPace() *pace { return &pace{moved: make(chan struct{}, 1)} }
 // of them are to be left for later.
 func (p *pace) converted(from, left int64) { p.set(from - left) }
 
-// finished says that the output is there.
-func (p *pace) finished() { p.set(math.MaxInt64) }
+// free lets the hash go on as it can: nothing is converted yet, or everything is.
+func (p *pace) free() { p.set(math.MaxInt64) }
 
 func (p *pace) set(until int64) {
 	p.until.Store(until)
@@ -40,9 +40,12 @@ func (p *pace) set(until int64) {
 	}
 }
 
-// wait waits until the hash may go on from at.
+// allows reports whether the hash may go on from at, with or without a pace.
+func (p *pace) allows(at int64) bool { return p == nil || at < p.until.Load() }
+
+// wait waits until it may.
 func (p *pace) wait(ctx context.Context, at int64) error {
-	for at >= p.until.Load() {
+	for !p.allows(at) {
 		select {
 		case <-p.moved:
 		case <-ctx.Done():

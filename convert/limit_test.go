@@ -46,7 +46,7 @@ func TestPace(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
-	p.finished()
+	p.free()
 	if err := p.wait(t.Context(), 1<<62); err != nil {
 		t.Error(err)
 	}

@@ -262,33 +262,36 @@ func hashFile(ctx context.Context, r io.ReaderAt, size int64, name string) (stri
 // hashBuffer fits the cache nearest to a processor that it shares with nobody.
 const hashBuffer = 128 << 10
 
-// hashPaced is hashFile for work that goes on beside others.
+// hashPaced is hashFile for work that goes on beside others. It keeps its
+// processor as long as it may go on, or it would fall behind: of all that is to be
+// done, only this cannot be divided.
 func hashPaced(ctx context.Context, r io.ReaderAt, size int64, name string, pace *pace, limit limit) (string, error) {
 	h := sha256.New()
 	buf := make([]byte, hashBuffer)
-	step := func(at int64) (int, error) {
+	at := int64(0)
+	goOn := func() error {
 		limit.begin()
 		defer limit.end()
-		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
-		h.Write(buf[:n])
-		return n, err
-	}
-	for at := int64(0); at < size; {
-		if pace != nil {
-			if err := pace.wait(ctx, at); err != nil {
-				return "", err
+		for at < size && pace.allows(at) && ctx.Err() == nil {
+			n, err := r.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+			h.Write(buf[:n])
+			if at += int64(n); err != nil && at < size {
+				return err
 			}
 		}
-		if err := ctx.Err(); err != nil {
+		return ctx.Err()
+	}
+	for at < size {
+		if err := pace.wait(ctx, at); err != nil {
 			return "", err
 		}
-		n, err := step(at)
-		at += int64(n)
-		if err != nil && at < size {
-			if errors.Is(err, io.EOF) {
-				return "", &format.Error{File: name, Problem: "the file became shorter while it was read",
-					Found: fmt.Sprintf("its end at byte %d", at), Expected: fmt.Sprintf("%d bytes", size)}
-			}
+		switch err := goOn(); {
+		case errors.Is(err, io.EOF):
+			return "", &format.Error{File: name, Problem: "the file became shorter while it was read",
+				Found: fmt.Sprintf("its end at byte %d", at), Expected: fmt.Sprintf("%d bytes", size)}
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case err != nil:
 			return "", fmt.Errorf("reading %s: %w", name, err)
 		}
 	}
