@@ -297,6 +297,9 @@ func readManifestText(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() { // a pipe would wait for a writer
+		return nil, &format.Error{File: path, Problem: "this is no regular file", Found: info.Mode().Type().String()}
+	}
 	if info.Size() > maxManifest {
 		return nil, &format.Error{File: path, Problem: "too long for a manifest", Found: fmt.Sprintf("%d bytes", info.Size())}
 	}

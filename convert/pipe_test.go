@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/qinsconv/qinsconv/convert"
+	"github.com/qinsconv/qinsconv/fixtures"
 )
 
 // TestPipe names a pipe as a file. Whoever opens one waits for its writer, as
@@ -53,4 +54,32 @@ func TestPipe(t *testing.T) {
 		}
 	}
 	expectFiles(t, dir, "pipe")
+
+	// A manifest may be one as well, or stand beside one.
+	source, whole := filepath.Join(dir, "in.safetensors"), filepath.Join(dir, "whole.qins")
+	if err := os.WriteFile(source, fixtures.Small(fixtures.TieOffset), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := convert.Convert(t.Context(), source, whole, convert.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.ReadFile(convert.ManifestPath(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(convert.ManifestPath(pipe), manifest, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(convert.ManifestPath(whole)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(pipe, convert.ManifestPath(whole)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, whole} {
+		r, err := convert.Verify(t.Context(), path, convert.VerifyOptions{})
+		if err != nil || len(r.Findings) == 0 || !strings.Contains(r.Findings[0].Message, "this is no regular file") {
+			t.Errorf("%s: %v, %v", path, r.Findings, err)
+		}
+	}
 }

@@ -137,7 +137,8 @@ func (t *tree) measure(leaves []uint32, total int) {
 // repay makes codes longer until there is room for all, each time one that gives
 // about as much as is missing, or where that costs less, fewer (as zstd's
 // HUF_setMaxHeight). The lengths are not always the best, which package-merge
-// finds with more work; for the codes of Gaussian weights they are within 0.01 %.
+// finds with more work; for the codes of Gaussian weights they are within 0.01 %,
+// for contrived histograms up to 28 % above it.
 func (t *tree) repay(leaves []uint32, debt int) {
 	limit := t.longest
 	var first [codec.MaxPrefix + 1]int // leaf with a code of each length

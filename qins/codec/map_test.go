@@ -221,6 +221,34 @@ func TestLevelsReference(t *testing.T) {
 	}
 }
 
+// TestLevelsNearTies compares levels with exponentials of their own, for so many
+// ranges that some levels are too near to a tie for the progression.
+func TestLevelsNearTies(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 6))
+	near := 0
+	for range 10000 {
+		lo, hi := randomRange(t, r)
+		if lo == hi {
+			continue
+		}
+		m := mapOf(t, lo, hi)
+		l, h := float64(math.Float32frombits(lo)), float64(math.Float32frombits(hi))
+		span := twoSum(h, -l)
+		for k := 0; k <= logSteps; k++ {
+			exact := expDD(span.scale(float64(k)).div(logSteps).add(dd{l, 0}))
+			if want := clampFloat32(exact.float32()); m.Levels[255-k] != want {
+				t.Fatalf("%s: code %d decodes to %v, expected %v", sprint(lo, hi), 255-k, m.Levels[255-k], want)
+			}
+			if float32(exact.hi*(1+relativeError)) != float32(exact.hi*(1-relativeError)) {
+				near++
+			}
+		}
+	}
+	if near == 0 {
+		t.Error("no level was near a tie")
+	}
+}
+
 // TestFitReference checks that the range is the float32 nearest to the exact
 // logarithms.
 func TestFitReference(t *testing.T) {
