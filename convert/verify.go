@@ -180,6 +180,14 @@ type fileCheck struct {
 }
 
 func (v *fileCheck) run(ctx context.Context) error {
+	if v.m == nil && v.manifest != "" {
+		v.countManifest()
+		var err error
+		v.m, err = ReadManifest(v.manifest)
+		if err := v.findError(err); err != nil {
+			return err
+		}
+	}
 	f, err := openQINS(v.path)
 	if err := v.findError(err); err != nil {
 		return err
@@ -195,13 +203,6 @@ func (v *fileCheck) run(ctx context.Context) error {
 		}
 	} else {
 		v.count(0)
-	}
-	if v.m == nil && v.manifest != "" {
-		v.countManifest()
-		v.m, err = ReadManifest(v.manifest)
-		if err := v.findError(err); err != nil {
-			return err
-		}
 	}
 	if v.m != nil {
 		if err := v.checkManifest(ctx, v.m, f); err != nil {
@@ -266,7 +267,7 @@ func (v *fileCheck) options() Options {
 func (v *fileCheck) checkData(ctx context.Context, f *qins.File) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(v.jobs)
-	if v.m != nil || v.manifest != "" {
+	if v.m != nil {
 		group.Go(func() error { return v.hash(groupCtx) })
 	}
 	for i := range f.Tensors() {

@@ -9,8 +9,8 @@ var assembly = []*Kernel{&avx512, &avx2}
 
 // avx512 needs, beside the foundation: VL for its ymm and xmm forms, BW for
 // words and bytes, DQ for signs to masks and parts of vectors, VBMI for tables of
-// bytes, BMI1 to go through masks, BMI2 for shifts by any register. The cpu package reports AVX-512 only where the
-// operating system saves its registers.
+// bytes, BMI1 to go through masks, BMI2 for shifts by any register. The cpu
+// package reports AVX-512 only where the operating system saves its registers.
 var avx512 = Kernel{
 	name: "avx512",
 	available: func() bool {
@@ -45,8 +45,8 @@ var avx512 = Kernel{
 }
 
 // avx2 needs F16C to widen F16, BMI1 to go through masks and BMI2 for shifts by any
-// register, too. The cpu
-// package reports AVX only where the operating system saves its registers.
+// register, too. The cpu package reports AVX only where the operating system saves
+// its registers.
 var avx2 = Kernel{
 	name: "avx2",
 	available: func() bool {
