@@ -61,7 +61,7 @@ func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
 		}
 		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, perm|0o600)
 		if err != nil {
-			return nil, err
+			return nil, o.named(err)
 		}
 		if err := lockFile(f, false); err != nil {
 			f.Close()
@@ -104,6 +104,23 @@ func (o *output) vacant() error {
 		return &ExistsError{o.final}
 	}
 	return nil
+}
+
+// WriteAt implements io.WriterAt.
+func (o *output) WriteAt(p []byte, off int64) (int, error) {
+	n, err := o.File.WriteAt(p, off)
+	return n, o.named(err)
+}
+
+// Sync has the file reach the disk.
+func (o *output) Sync() error { return o.named(o.File.Sync()) }
+
+// named gives an error about the temporary file the name that was asked for.
+func (o *output) named(err error) error {
+	if at, ok := err.(*fs.PathError); ok {
+		return &fs.PathError{Op: at.Op, Path: o.final, Err: at.Err}
+	}
+	return err
 }
 
 // discard removes the temporary file, unless it was published.
