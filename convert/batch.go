@@ -258,6 +258,9 @@ type UnfinishedError struct {
 
 // Error implements error.
 func (e *UnfinishedError) Error() string {
+	if len(e.Missing) == 1 {
+		return fmt.Sprintf("%s: %s is missing or not up to date: run the part that converts it", e.Path, e.Missing[0])
+	}
 	return fmt.Sprintf("%s: %d files are missing or not up to date, the first %s: run the parts that convert them", e.Path, len(e.Missing), e.Missing[0])
 }
 

@@ -75,7 +75,7 @@ func TestBatchLeavesNoFolder(t *testing.T) {
 		says      string
 	}{
 		{"all fail", bad, false, false, "bad.safetensors: the header is too long"},
-		{"nothing to finish", good, true, false, "1 files are missing"},
+		{"nothing to finish", good, true, false, "y.qins is missing"},
 		{"stopped", good, false, true, "interrupted"},
 	} {
 		for _, out := range []string{"out", "deep/er/out", "there/deeper", "there"} {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"github.com/qinsconv/qinsconv/convert"
@@ -187,7 +188,7 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 		if name := c.Command.FullName(); name != c.App.Name {
 			command = name + ": "
 		}
-		return nil, &usageError{fmt.Sprintf("%sfound %d arguments, expected %s", command, len(args), strings.Join(names, " "))}
+		return nil, &usageError{fmt.Sprintf("%sfound %s, expected %s", command, english.Plural(len(args), "argument", ""), strings.Join(names, " "))}
 	}
 	for i, arg := range args {
 		if err := checkPath(names[i], arg); err != nil {

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/schollz/progressbar/v3"
@@ -217,7 +218,7 @@ func (p *textPrinter) event(e convert.Event) {
 			return
 		}
 		width := len(fmt.Sprint(e.Of))
-		fmt.Fprintf(p.out, "[%*d/%*d] %s - %d tensors, size = %s -> %s, %s\n", width, e.Index, width, e.Of, printable(e.Out), e.Tensors,
+		fmt.Fprintf(p.out, "[%*d/%*d] %s - %s, size = %s -> %s, %s\n", width, e.Index, width, e.Of, printable(e.Out), english.Plural(e.Tensors, "tensor", ""),
 			humanize.IBytes(uint64(e.SourceBytes)), humanize.IBytes(uint64(e.OutputBytes)), e.Status)
 	case convert.ModelDone:
 		p.clear()
@@ -352,12 +353,12 @@ func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
 	}
 	m := r.Manifest
 	if m == nil {
-		_, err := fmt.Fprintf(p.out, "%s: %d files converted, %d unchanged, %d still missing that other parts convert\n", visible(out), r.Converted, r.Unchanged, len(r.Missing))
+		_, err := fmt.Fprintf(p.out, "%s: %s converted, %d unchanged, %d still missing that other parts convert\n", visible(out), english.Plural(r.Converted, "file", ""), r.Unchanged, len(r.Missing))
 		return err
 	}
 	t := &m.Totals
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "source\t%s\t%s of weights in %d files\n", visible(in), size(int64(m.SourceSize())), len(m.Files))
+	fmt.Fprintf(w, "source\t%s\t%s of weights in %s\n", visible(in), size(int64(m.SourceSize())), english.Plural(len(m.Files), "file", ""))
 	fmt.Fprintf(w, "output\t%s\t%s\n", visible(out), size(int64(m.OutputSize())))
 	p.totals(w, t, m.SourceSize(), m.OutputSize())
 	fmt.Fprintf(w, "files\t%d\t%d converted, %d unchanged since an earlier run\n", len(m.Files), r.Converted, r.Unchanged)
@@ -419,7 +420,7 @@ func (p *textPrinter) batch(r *convert.BatchResult) error {
 	if after > 0 {
 		ratio = fmt.Sprintf("%.2f×", float64(before)/float64(after))
 	}
-	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), fmt.Sprintf("%d models", len(r.Models)))
+	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), english.Plural(len(r.Models), "model", ""))
 	return nil
 }
 
@@ -477,15 +478,15 @@ func (p *textPrinter) report(r *convert.Report) error {
 	if p.quiet {
 		return nil
 	}
-	against := []string{fmt.Sprintf("%d tensors", r.Tensors)}
+	against := []string{english.Plural(r.Tensors, "tensor", "")}
 	if r.Files > 1 {
-		against = append([]string{fmt.Sprintf("%d files", r.Files)}, against...)
+		against = append([]string{english.Plural(r.Files, "file", "")}, against...)
 	}
 	switch {
 	case r.Manifest != "":
 		against = append(against, "the manifest")
 	case r.Manifests > 0:
-		against = append(against, fmt.Sprintf("%d manifests", r.Manifests))
+		against = append(against, english.Plural(r.Manifests, "manifest", ""))
 	default:
 		against = append(against, "no manifest")
 	}
@@ -494,10 +495,7 @@ func (p *textPrinter) report(r *convert.Report) error {
 	}
 	verdict := "OK"
 	if !r.OK() {
-		verdict = fmt.Sprintf("%d findings", len(r.Findings))
-		if len(r.Findings) == 1 {
-			verdict = "1 finding"
-		}
+		verdict = english.Plural(len(r.Findings), "finding", "")
 	}
 	_, err := fmt.Fprintf(p.out, "%s: %s (%s)\n", visible(r.File), verdict, strings.Join(against, ", "))
 	return err
