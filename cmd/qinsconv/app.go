@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -26,14 +26,16 @@ gives its true size.
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad input file, 4 verification
 found a difference.`
 
-// newApp builds the command. Without the name of a command it converts.
-func newApp(stdout, stderr io.Writer) *cli.App {
+// defaultCommand is what paths alone are for.
+const defaultCommand = "convert"
+
+// newApp builds the command.
+func newApp(ui *ui) *cli.App {
 	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, convert.Tool) }
-	ui := &ui{stdout: stdout, stderr: stderr}
 	rules := &ruleList{}
 	commands := []*cli.Command{
 		{
-			Name:      "convert",
+			Name:      defaultCommand,
 			Usage:     "convert a checkpoint to a .qins file, or a model directory (the default command)",
 			ArgsUsage: "IN OUT",
 			Flags:     join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags()),
@@ -82,30 +84,69 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			ArgsUsage: "bash|zsh|fish",
 			Action:    completionCommand,
 		},
+		{
+			Name:      "help",
+			Usage:     "show what a command does, and its options",
+			ArgsUsage: "[COMMAND]",
+			Action:    helpCommand,
+		},
 	}
 	for _, c := range commands {
 		c.OnUsageError = onUsageError
 		c.HideHelpCommand = true
 	}
 	return &cli.App{
-		Name:                 "qinsconv",
-		Usage:                "make model checkpoints smaller on disk, and say truly how much smaller",
-		UsageText:            "qinsconv [options] IN OUT\nqinsconv COMMAND [options] ...",
-		Description:          description,
-		Version:              convert.Version,
-		Writer:               stdout,
-		ErrWriter:            stderr,
-		Commands:             commands,
-		Flags:                join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags()),
-		Action:               func(c *cli.Context) error { return convertCommand(c, ui, rules) },
-		EnableBashCompletion: true,
-		HideHelpCommand:      true,
-		OnUsageError:         onUsageError,
-		ExitErrHandler:       func(*cli.Context, error) {},
+		Name:                  "qinsconv",
+		Usage:                 "make model checkpoints smaller on disk, and say truly how much smaller",
+		UsageText:             "qinsconv [options] IN OUT\nqinsconv COMMAND [options] ...",
+		Description:           description,
+		Version:               convert.Version,
+		Writer:                ui.stdout,
+		ErrWriter:             ui.stderr,
+		Commands:              commands,
+		Flags:                 join(conversionFlags(rules), modelFlags(), partFlags(), jobsFlags(), forceFlags(), outputFlags(), []cli.Flag{cli.HelpFlag}),
+		Action:                func(c *cli.Context) error { return convertCommand(c, ui, rules) },
+		HideHelpCommand:       true,
+		CustomAppHelpTemplate: strings.ReplaceAll(cli.AppHelpTemplate, "GLOBAL OPTIONS", "OPTIONS OF "+strings.ToUpper(defaultCommand)),
+		OnUsageError:          onUsageError,
+		ExitErrHandler:        func(*cli.Context, error) {},
 	}
 }
 
-func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+// onUsageError says what the flag parser found in the words of the rest.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return usage(c, "unknown option %s", dashed(name))
+	}
+	if before, rest, ok := strings.Cut(text, " for flag -"); ok {
+		name, why, _ := strings.Cut(rest, ": ")
+		return usage(c, "%s for %s: %s", before, dashed(name), why)
+	}
+	return usage(c, "%s", text)
+}
+
+// usage makes an error that says where the help of the command is.
+func usage(c *cli.Context, format string, args ...any) error {
+	e := &usageError{message: fmt.Sprintf(format, args...)}
+	if name := c.Command.Name; name != c.App.Name && name != defaultCommand {
+		e.command = name
+	}
+	return e
+}
+
+func helpCommand(c *cli.Context) error {
+	switch c.NArg() {
+	case 0:
+		return cli.ShowAppHelp(c)
+	case 1:
+		if c.App.Command(c.Args().First()) == nil {
+			return unknownCommand(c.App, c.Args().First())
+		}
+		return cli.ShowCommandHelp(c, c.Args().First())
+	}
+	return usage(c, "help: found %d arguments, expected COMMAND", c.NArg())
+}
 
 func join(lists ...[]cli.Flag) []cli.Flag {
 	var all []cli.Flag
@@ -117,7 +158,7 @@ func join(lists ...[]cli.Flag) []cli.Flag {
 
 func conversionFlags(rules *ruleList) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "layout", Value: string(qins.DefaultLayout), Usage: "how to store codes and signs: `LAYOUT` is " + layouts()},
+		&cli.StringFlag{Name: "layout", Value: string(qins.DefaultLayout), Usage: "how to store codes and signs: `LAYOUT` is " + strings.Join(layouts(), ", ")},
 		&cli.StringFlag{Name: "codec", Value: convert.Codecs()[0], Usage: "the `CODEC` of weights: " + strings.Join(convert.Codecs(), ", ")},
 		&cli.GenericFlag{Name: "include", Value: ruleFlag{rules, true}, Usage: "encode tensors whose name matches `RE`; repeatable"},
 		&cli.GenericFlag{Name: "exclude", Value: ruleFlag{rules, false}, Usage: "keep tensors whose name matches `RE`; the first of all rules that matches wins"},
@@ -135,12 +176,12 @@ func partFlags() []cli.Flag {
 	}
 }
 
-func layouts() string {
+func layouts() []string {
 	var names []string
 	for _, l := range qins.Layouts() {
 		names = append(names, string(l))
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 func jobsFlags() []cli.Flag {
@@ -185,13 +226,13 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) != len(names) {
 		command := ""
-		if name := c.Command.FullName(); name != c.App.Name {
+		if name := c.Command.Name; name != c.App.Name && name != defaultCommand {
 			command = name + ": "
 		}
-		return nil, &usageError{fmt.Sprintf("%sfound %s, expected %s", command, english.Plural(len(args), "argument", ""), strings.Join(names, " "))}
+		return nil, usage(c, "%sfound %s, expected %s", command, english.Plural(len(args), "argument", ""), strings.Join(names, " "))
 	}
 	for i, arg := range args {
-		if err := checkPath(names[i], arg); err != nil {
+		if err := checkPath(c, names[i], arg); err != nil {
 			return nil, err
 		}
 	}
@@ -201,33 +242,34 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 // checkPath returns an error where an argument is no path: it is empty, as that
 // of a variable which was not set, or means standard input or output, which have
 // no places to read from and write to.
-func checkPath(name, arg string) error {
+func checkPath(c *cli.Context, name, arg string) error {
 	switch arg {
 	case "":
-		return &usageError{name + ": found an empty argument, expected a path"}
+		return usage(c, "%s: found an empty argument, expected a path", name)
 	case "-":
-		return &usageError{name + ": found \"-\", expected the path of a file or folder (./- where that is its name)"}
+		return usage(c, "%s: found \"-\", expected the path of a file or folder, ./- where that is its name", name)
 	}
 	return nil
 }
 
 func conversionOptions(c *cli.Context, rules *ruleList, events func(convert.Event)) (convert.Options, error) {
-	layout, err := qins.ParseLayout(c.String("layout"))
-	if err != nil {
-		return convert.Options{}, &usageError{err.Error()}
+	for _, name := range []string{"layout", "codec"} {
+		if found := c.String(name); !slices.Contains(choices(name), found) {
+			return convert.Options{}, usage(c, "--%s: found %q, expected %s", name, found, strings.Join(choices(name), ", "))
+		}
 	}
 	jobs, err := jobs(c)
 	if err != nil {
 		return convert.Options{}, err
 	}
-	o := convert.Options{Layout: layout, Codec: c.String("codec"), Rules: rules.rules, Jobs: jobs, Force: c.Bool("force"), Events: events,
+	o := convert.Options{Layout: qins.Layout(c.String("layout")), Codec: c.String("codec"), Rules: rules.rules, Jobs: jobs, Force: c.Bool("force"), Events: events,
 		Weights: c.StringSlice("weights"), Finish: c.Bool("finish")}
 	if c.IsSet("part") {
 		if o.Part, err = convert.ParsePart(c.String("part")); err != nil {
 			return o, err
 		}
 		if o.Finish {
-			return o, &usageError{"--part and --finish exclude each other"}
+			return o, usage(c, "--part and --finish exclude each other")
 		}
 	}
 	return o, nil
@@ -236,7 +278,7 @@ func conversionOptions(c *cli.Context, rules *ruleList, events func(convert.Even
 func jobs(c *cli.Context) (int, error) {
 	n := c.Int("jobs")
 	if c.IsSet("jobs") && n < 1 {
-		return 0, &usageError{fmt.Sprintf("--jobs: found %d, expected 1 or more", n)}
+		return 0, usage(c, "--jobs: found %d, expected 1 or more", n)
 	}
 	return n, nil
 }

@@ -1,18 +1,23 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"github.com/xrash/smetrics"
 )
 
 // optionsFirst moves the options that follow a path to where the flag parser
-// finds them. An argument "--" ends the options.
+// finds them, one to an argument, and names the command where none is. An
+// argument "--" ends the options.
 func optionsFirst(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return args, nil
 	}
 	flags := takesValue(app.Flags)
+	unknown := false // an option, which a value may follow that seems to be a path
 	var command, options, paths []string
 	rest := args[1:]
 	for len(rest) > 0 {
@@ -33,15 +38,23 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 			paths = append(paths, arg)
 			continue
 		}
-		options = append(options, arg)
-		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if !hasValue && flags[name] {
+		options = append(options, apart(arg, flags)...)
+		name, _, hasValue := strings.Cut(strings.TrimLeft(options[len(options)-1], "-"), "=")
+		value, known := flags[name]
+		unknown = unknown || !known
+		if !hasValue && value {
 			if len(rest) == 0 {
-				return nil, &usageError{"option " + arg + " needs a value"}
+				return nil, &usageError{message: "option " + arg + " needs a value"}
 			}
 			options = append(options, rest[0])
 			rest = rest[1:]
 		}
+	}
+	if command == nil && len(paths) > 0 {
+		if !unknown && misspelt(app, paths[0]) != "" {
+			return nil, unknownCommand(app, paths[0])
+		}
+		command = []string{defaultCommand}
 	}
 	out := append([]string{args[0]}, command...)
 	out = append(out, options...)
@@ -49,6 +62,53 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 		out = append(append(out, "--"), paths...)
 	}
 	return out, nil
+}
+
+// apart takes options of one letter apart that share a dash, and the value that
+// may follow the last: -fq is -f -q, and -j8 is --jobs=8.
+func apart(arg string, flags map[string]bool) []string {
+	letters := strings.TrimPrefix(arg, "-")
+	if _, known := flags[letters]; known || len(letters) < 2 || strings.HasPrefix(letters, "-") {
+		return []string{arg}
+	}
+	var list []string
+	for i, letter := range letters {
+		value, known := flags[string(letter)]
+		switch {
+		case !known:
+			return []string{arg} // for the parser to refuse
+		case value && i+1 < len(letters):
+			return append(list, "-"+string(letter)+"="+strings.TrimPrefix(letters[i+1:], "="))
+		}
+		list = append(list, "-"+string(letter))
+	}
+	return list
+}
+
+// misspelt returns the command that a word seems to mean, empty where it is a
+// path, or like none.
+func misspelt(app *cli.App, word string) string {
+	if strings.ContainsAny(word, `./\`) {
+		return ""
+	}
+	if _, err := os.Lstat(word); err == nil {
+		return ""
+	}
+	best, nearest := "", 0.85
+	for _, name := range commandNames(app) {
+		if near := smetrics.JaroWinkler(word, name, 0.7, 4); near > nearest {
+			best, nearest = name, near
+		}
+	}
+	return best
+}
+
+func unknownCommand(app *cli.App, word string) error {
+	text := fmt.Sprintf("there is no command %q", word)
+	if meant := misspelt(app, word); meant != "" {
+		text += fmt.Sprintf(", did you mean %q?", meant)
+	}
+	return &usageError{message: text}
 }
 
 // takesValue says for each name of the flags whether a value follows it.

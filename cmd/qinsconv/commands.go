@@ -25,11 +25,12 @@ func convertCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 		if err != nil {
 			return err
 		}
-		return p.model(args[0], args[1], r)
+		p.model(args[0], args[1], r)
+		return nil
 	}
 	for _, name := range []string{"weights", "part", "finish"} {
 		if c.IsSet(name) {
-			return &usageError{fmt.Sprintf("--%s is for model directories, and %s is a file", name, args[0])}
+			return usage(c, "--%s is for model directories, and %s is a file", name, args[0])
 		}
 	}
 	m, err := convert.Convert(c.Context, args[0], args[1], opts)
@@ -37,7 +38,8 @@ func convertCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 	if err != nil {
 		return err
 	}
-	return p.manifest(args[1], m)
+	p.manifest(args[1], m)
+	return nil
 }
 
 func batchCommand(c *cli.Context, ui *ui, rules *ruleList) error {
@@ -55,9 +57,7 @@ func batchCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 	if err != nil {
 		return err
 	}
-	if err := p.batch(r); err != nil {
-		return err
-	}
+	p.batch(r)
 	if r.Failed > 0 {
 		return fmt.Errorf("%w: %d of %d models failed", errReported, r.Failed, len(r.Models))
 	}
@@ -85,7 +85,8 @@ func planCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 	if err != nil {
 		return err
 	}
-	return p.plan(args[0], plans)
+	p.plan(args[0], plans)
+	return nil
 }
 
 func decodeCommand(c *cli.Context, ui *ui) error {
@@ -117,7 +118,7 @@ func verifyCommand(c *cli.Context, ui *ui) error {
 		return err
 	}
 	if c.IsSet("against") {
-		if err := checkPath("--against", c.String("against")); err != nil {
+		if err := checkPath(c, "--against", c.String("against")); err != nil {
 			return err
 		}
 	}
@@ -127,9 +128,7 @@ func verifyCommand(c *cli.Context, ui *ui) error {
 	if err != nil {
 		return err
 	}
-	if err := p.report(report); err != nil {
-		return err
-	}
+	p.report(report)
 	if !report.OK() {
 		return verdict{report.Worst()}
 	}
@@ -145,55 +144,6 @@ func inspectCommand(c *cli.Context, ui *ui) error {
 	if err != nil {
 		return err
 	}
-	return ui.printer(c, "inspect").inspection(list)
+	ui.printer(c, "inspect").inspection(list)
+	return nil
 }
-
-func completionCommand(c *cli.Context) error {
-	args, err := paths(c, "bash|zsh|fish")
-	if err != nil {
-		return err
-	}
-	switch args[0] {
-	case "bash":
-		_, err = fmt.Fprint(c.App.Writer, bashCompletion)
-	case "zsh":
-		_, err = fmt.Fprint(c.App.Writer, zshCompletion)
-	case "fish":
-		var script string
-		if script, err = c.App.ToFishCompletion(); err == nil {
-			_, err = fmt.Fprint(c.App.Writer, script)
-		}
-	default:
-		return &usageError{fmt.Sprintf("completion: found %q, expected bash, zsh or fish", args[0])}
-	}
-	return err
-}
-
-// The scripts ask the program itself, as urfave/cli documents.
-const bashCompletion = `# bash completion for qinsconv: source <(qinsconv completion bash)
-_qinsconv() {
-    local cur="${COMP_WORDS[COMP_CWORD]}"
-    local words=("${COMP_WORDS[@]:0:$COMP_CWORD}")
-    if [[ "$cur" == -* ]]; then
-        words+=("$cur")
-    fi
-    COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur") $(compgen -f -- "$cur"))
-}
-complete -o filenames -F _qinsconv qinsconv
-`
-
-const zshCompletion = `#compdef qinsconv
-# zsh completion for qinsconv: source <(qinsconv completion zsh)
-_qinsconv() {
-    local -a opts
-    local cur=${words[-1]}
-    if [[ "$cur" == -* ]]; then
-        opts=("${(@f)$(${words[@]:0:#words[@]-1} ${cur} --generate-bash-completion 2>/dev/null)}")
-    else
-        opts=("${(@f)$(${words[@]:0:#words[@]-1} --generate-bash-completion 2>/dev/null)}")
-    fi
-    [[ -n "${opts[1]}" ]] && _describe 'values' opts
-    _files
-}
-compdef _qinsconv qinsconv
-`

@@ -92,7 +92,7 @@ func TestKill(t *testing.T) {
 	whole := time.Since(start)
 
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
 		ended, done := 0, 0
 		for ended < kills {
 			if done > 5*kills {

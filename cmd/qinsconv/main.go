@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
 
 	"github.com/qinsconv/qinsconv/convert"
@@ -26,27 +26,43 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // so that a second signal ends the process at once
+	// Who reads the output may leave. That is an error of writing to it, and not
+	// the end of a conversion.
+	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// interrupts are the signals that end a run in good order. One that it was
+// started to ignore, as nohup and shells do, stays ignored.
+func interrupts() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
 // run is main without the process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	app := newApp(stdout, stderr)
+	ui := newUI(stdout, stderr)
+	app := newApp(ui)
 	args, err := optionsFirst(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, args)
 	}
-	if err != nil && !errors.Is(err, errReported) {
+	if err == nil {
+		err = ui.stdout.err // what was done is done, but could not be told
+	}
+	if err != nil && !errors.Is(err, errReported) && !errors.Is(err, syscall.EPIPE) {
 		fmt.Fprintf(stderr, "qinsconv: %s\n", visible(message(err)))
 	}
 	return status(err)
 }
 
 // A usageError says that the command line is wrong.
-type usageError struct{ message string }
+type usageError struct {
+	message string
+	command string // whose help says more; empty for that of the program
+}
 
 func (e *usageError) Error() string { return e.message }
 
@@ -85,7 +101,11 @@ func message(err error) string {
 		return "interrupted; nothing was written"
 	}
 	var usage *usageError
-	if errors.As(err, &usage) && !strings.Contains(text, "--help") {
+	var option *convert.OptionError
+	switch {
+	case errors.As(err, &usage) && usage.command != "":
+		text += " (see qinsconv " + usage.command + " --help)"
+	case errors.As(err, &usage), errors.As(err, &option):
 		text += " (see qinsconv --help)"
 	}
 	return text

@@ -25,20 +25,42 @@ import (
 )
 
 // A ui is where the command prints.
-type ui struct{ stdout, stderr io.Writer }
+type ui struct {
+	stdout *outlet
+	stderr io.Writer
+}
+
+func newUI(stdout, stderr io.Writer) *ui { return &ui{&outlet{w: stdout}, stderr} }
+
+// An outlet writes to standard output, until that fails. It keeps the error, so
+// that not everything that is printed has to be looked after.
+type outlet struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *outlet) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.w.Write(p)
+	o.err = err
+	return n, err
+}
 
 // A printer turns the events and results of one command into words, or into
-// JSON.
+// JSON. What cannot be written is for the outlet to know.
 type printer interface {
 	event(convert.Event)
 	// close ends what moves on the screen, before results are printed.
 	close()
-	manifest(out string, m *convert.Manifest) error
-	model(in, out string, r *convert.DirResult) error
-	batch(r *convert.BatchResult) error
-	plan(in string, plans convert.Plans) error
-	report(r *convert.Report) error
-	inspection(i *convert.Inspection) error
+	manifest(out string, m *convert.Manifest)
+	model(in, out string, r *convert.DirResult)
+	batch(r *convert.BatchResult)
+	plan(in string, plans convert.Plans)
+	report(r *convert.Report)
+	inspection(i *convert.Inspection)
 }
 
 func (u *ui) printer(c *cli.Context, command string) printer {
@@ -46,17 +68,29 @@ func (u *ui) printer(c *cli.Context, command string) printer {
 		return &jsonPrinter{out: u.stdout}
 	}
 	p := &textPrinter{out: u.stdout, warn: u.stderr, command: command, quiet: c.Bool("quiet")}
-	if f, ok := u.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !p.quiet {
+	if f, ok := u.stderr.(*os.File); ok && showsBar(f) && !p.quiet {
 		p.terminal = f
 	}
 	return p
 }
 
+// barWidth is what a progress bar needs with the figures beside it. In a
+// narrower terminal each would take two lines, and stay.
+const barWidth = 60
+
+// showsBar reports whether f is a terminal that can show a progress bar.
+func showsBar(f *os.File) bool {
+	if !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	return err != nil || width == 0 || width >= barWidth
+}
+
 // A jsonPrinter writes an object for each event, on a line of its own.
 type jsonPrinter struct {
-	out  io.Writer
+	out  *outlet
 	last time.Time // of progress
-	err  error
 }
 
 // progressEvery bounds how often progress is told.
@@ -75,40 +109,37 @@ func (p *jsonPrinter) event(e convert.Event) {
 // object writes the members of v after one that names the event.
 func (p *jsonPrinter) object(event string, v any) {
 	text, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true)) // which names of files may be
-	if err == nil {
-		line := fmt.Appendf(nil, `{"event":%q`, event)
-		if len(text) > len("{}") {
-			line = append(append(line, ','), text[1:]...)
-		} else {
-			line = append(line, '}')
-		}
-		_, err = p.out.Write(append(line, '\n'))
+	if err != nil {
+		p.out.err = err
+		return
 	}
-	if p.err == nil {
-		p.err = err
+	line := fmt.Appendf(nil, `{"event":%q`, event)
+	if len(text) > len("{}") {
+		line = append(append(line, ','), text[1:]...)
+	} else {
+		line = append(line, '}')
 	}
+	p.out.Write(append(line, '\n'))
 }
 
 func (p *jsonPrinter) close() {}
 
-func (p *jsonPrinter) manifest(out string, m *convert.Manifest) error {
+func (p *jsonPrinter) manifest(out string, m *convert.Manifest) {
 	p.object("summary", struct {
 		Manifest   string         `json:"manifest"`
 		SourceSize uint64         `json:"source_size"`
 		OutputSize uint64         `json:"output_size"`
 		Totals     convert.Totals `json:"totals"`
 	}{convert.ManifestPath(out), m.Source.Size, m.Output.Size, m.Totals})
-	return p.err
 }
 
-func (p *jsonPrinter) model(_, out string, r *convert.DirResult) error {
+func (p *jsonPrinter) model(_, out string, r *convert.DirResult) {
 	s := dirSummary{Out: out, Converted: r.Converted, Unchanged: r.Unchanged, Missing: r.Missing}
 	if m := r.Manifest; m != nil {
 		s.Manifest = filepath.Join(out, convert.DirManifestName)
 		s.SourceSize, s.OutputSize, s.SideFiles, s.SideSize, s.Totals = m.SourceSize(), m.OutputSize(), len(m.SideFiles), m.SideSize(), &m.Totals
 	}
 	p.object("summary", s)
-	return p.err
 }
 
 // A dirSummary is what the summary event of a model directory says.
@@ -125,15 +156,14 @@ type dirSummary struct {
 	Totals     *convert.Totals `json:"totals,omitzero"`
 }
 
-func (p *jsonPrinter) batch(r *convert.BatchResult) error {
+func (p *jsonPrinter) batch(r *convert.BatchResult) {
 	p.object("summary", struct {
 		Models int `json:"models"`
 		Failed int `json:"failed"`
 	}{len(r.Models), r.Failed})
-	return p.err
 }
 
-func (p *jsonPrinter) plan(in string, plans convert.Plans) error {
+func (p *jsonPrinter) plan(in string, plans convert.Plans) {
 	for _, plan := range plans {
 		p.planned(plan, len(plans) > 1)
 	}
@@ -142,7 +172,6 @@ func (p *jsonPrinter) plan(in string, plans convert.Plans) error {
 		OutputSize int64                    `json:"output_size"`
 		Rules      map[string]convert.Group `json:"rules"`
 	}{plans.SourceSize(), plans.OutputSize(), plans.ByRule()})
-	return p.err
 }
 
 func (p *jsonPrinter) planned(plan *convert.Plan, several bool) {
@@ -167,7 +196,7 @@ func (p *jsonPrinter) planned(plan *convert.Plan, several bool) {
 	}
 }
 
-func (p *jsonPrinter) report(r *convert.Report) error {
+func (p *jsonPrinter) report(r *convert.Report) {
 	for _, f := range r.Findings {
 		p.object("finding", f)
 	}
@@ -180,12 +209,10 @@ func (p *jsonPrinter) report(r *convert.Report) error {
 		Findings int    `json:"findings"`
 		OK       bool   `json:"ok"`
 	}{r.File, r.Manifest, r.Against, r.Files, r.Tensors, len(r.Findings), r.OK()})
-	return p.err
 }
 
-func (p *jsonPrinter) inspection(i *convert.Inspection) error {
+func (p *jsonPrinter) inspection(i *convert.Inspection) {
 	p.object("inspection", i)
-	return p.err
 }
 
 // A textPrinter writes for people: a progress bar on a terminal, else a line
@@ -321,9 +348,9 @@ func size(n int64) string {
 	return fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(n)), humanize.Comma(n))
 }
 
-func (p *textPrinter) manifest(out string, m *convert.Manifest) error {
+func (p *textPrinter) manifest(out string, m *convert.Manifest) {
 	if p.quiet {
-		return nil
+		return
 	}
 	t := &m.Totals
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
@@ -332,7 +359,7 @@ func (p *textPrinter) manifest(out string, m *convert.Manifest) error {
 	p.totals(w, t, m.Source.Size, m.Output.Size)
 	refusals(w, m.Tensors)
 	fmt.Fprintf(w, "manifest\t%s\n", visible(convert.ManifestPath(out)))
-	return w.Flush()
+	w.Flush()
 }
 
 // worstError returns the tensor with the lowest SNR, nil where nothing was lost.
@@ -347,14 +374,14 @@ func worstError(tensors []convert.ManifestTensor) *convert.ManifestTensor {
 	return worst
 }
 
-func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
+func (p *textPrinter) model(in, out string, r *convert.DirResult) {
 	if p.quiet {
-		return nil
+		return
 	}
 	m := r.Manifest
 	if m == nil {
-		_, err := fmt.Fprintf(p.out, "%s: %s converted, %d unchanged, %d still missing that other parts convert\n", visible(out), english.Plural(r.Converted, "file", ""), r.Unchanged, len(r.Missing))
-		return err
+		fmt.Fprintf(p.out, "%s: %s converted, %d unchanged, %d still missing that other parts convert\n", visible(out), english.Plural(r.Converted, "file", ""), r.Unchanged, len(r.Missing))
+		return
 	}
 	t := &m.Totals
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
@@ -369,7 +396,7 @@ func (p *textPrinter) model(in, out string, r *convert.DirResult) error {
 	}
 	refusals(w, tensors)
 	fmt.Fprintf(w, "manifest\t%s\n", visible(filepath.Join(out, convert.DirManifestName)))
-	return w.Flush()
+	w.Flush()
 }
 
 // totals prints the lines about sizes and tensors that every summary has.
@@ -398,9 +425,9 @@ func refusals(w io.Writer, tensors []convert.ManifestTensor) {
 	}
 }
 
-func (p *textPrinter) batch(r *convert.BatchResult) error {
+func (p *textPrinter) batch(r *convert.BatchResult) {
 	if p.quiet {
-		return nil
+		return
 	}
 	row := func(before, after, ratio string, seconds float64, status, model string) {
 		fmt.Fprintf(p.out, "%10s  %10s  %7s  %9.1f s  %-9s  %s\n", before, after, ratio, seconds, status, model)
@@ -421,12 +448,11 @@ func (p *textPrinter) batch(r *convert.BatchResult) error {
 		ratio = fmt.Sprintf("%.2f×", float64(before)/float64(after))
 	}
 	row(humanize.IBytes(uint64(before)), humanize.IBytes(uint64(after)), ratio, seconds, fmt.Sprintf("%d failed", r.Failed), english.Plural(len(r.Models), "model", ""))
-	return nil
 }
 
-func (p *textPrinter) plan(in string, plans convert.Plans) error {
+func (p *textPrinter) plan(in string, plans convert.Plans) {
 	if p.quiet {
-		return nil
+		return
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	for _, plan := range plans {
@@ -455,19 +481,16 @@ func (p *textPrinter) plan(in string, plans convert.Plans) error {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", printable(rule), g.Tensors, humanize.Comma(int64(g.Parameters)),
 			humanize.IBytes(g.SourceBytes), humanize.IBytes(g.OutputBytes))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
+	w.Flush()
 	total := plans.OutputSize()
 	about := ""
 	if plans[0].Layout == qins.Compact {
 		about = "about "
 	}
-	_, err := fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", visible(in), size(plans.SourceSize()), about, size(total), float64(plans.SourceSize())/float64(total))
-	return err
+	fmt.Fprintf(p.out, "\n%s: %s -> %s%s, %.2f×\n", visible(in), size(plans.SourceSize()), about, size(total), float64(plans.SourceSize())/float64(total))
 }
 
-func (p *textPrinter) report(r *convert.Report) error {
+func (p *textPrinter) report(r *convert.Report) {
 	for _, f := range r.Findings {
 		if f.Tensor != "" {
 			fmt.Fprintf(p.warn, "qinsconv: %s: tensor %q: %s\n", visible(f.File), f.Tensor, visible(f.Message))
@@ -476,7 +499,7 @@ func (p *textPrinter) report(r *convert.Report) error {
 		}
 	}
 	if p.quiet {
-		return nil
+		return
 	}
 	against := []string{english.Plural(r.Tensors, "tensor", "")}
 	if r.Files > 1 {
@@ -497,13 +520,12 @@ func (p *textPrinter) report(r *convert.Report) error {
 	if !r.OK() {
 		verdict = english.Plural(len(r.Findings), "finding", "")
 	}
-	_, err := fmt.Fprintf(p.out, "%s: %s (%s)\n", visible(r.File), verdict, strings.Join(against, ", "))
-	return err
+	fmt.Fprintf(p.out, "%s: %s (%s)\n", visible(r.File), verdict, strings.Join(against, ", "))
 }
 
-func (p *textPrinter) inspection(i *convert.Inspection) error {
+func (p *textPrinter) inspection(i *convert.Inspection) {
 	if p.quiet {
-		return nil
+		return
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "file\t%s\n", visible(i.File))
@@ -516,9 +538,7 @@ func (p *textPrinter) inspection(i *convert.Inspection) error {
 	for _, e := range i.Metadata {
 		fmt.Fprintf(w, "metadata\t%s = %s\n", printable(e.Key), printable(shorten(e.Value)))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
+	w.Flush()
 	fmt.Fprintln(p.out)
 	w = tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	if i.Layout == "" {
@@ -526,7 +546,8 @@ func (p *textPrinter) inspection(i *convert.Inspection) error {
 		for _, t := range i.Tensors {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", printable(t.Name), t.DType, t.Shape, t.Offset, t.Size)
 		}
-		return w.Flush()
+		w.Flush()
+		return
 	}
 	fmt.Fprintln(w, "TENSOR\tTYPE\tSHAPE\tACTION\tBYTES\tBITS/WEIGHT\tPLANES (offset+bytes)")
 	for _, t := range i.Tensors {
@@ -540,5 +561,5 @@ func (p *textPrinter) inspection(i *convert.Inspection) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", printable(t.Name), t.DType, t.Shape, t.Action, t.Size, bits, strings.Join(planes, ", "))
 	}
-	return w.Flush()
+	w.Flush()
 }
