@@ -2,7 +2,7 @@ GO ?= go
 TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo interop slurm llama fuzz arm64 cross check-kernels bench profile clean FORCE
+.PHONY: build test demo interop slurm llama fuzz arm64 i386 cross check-kernels bench profile clean FORCE
 
 build: $(BIN)
 
@@ -71,6 +71,11 @@ QEMU_ARM64 ?= qemu-aarch64-static
 arm64:
 	GOARCH=arm64 $(GO) vet ./...
 	GOARCH=arm64 $(GO) test -exec $(QEMU_ARM64) ./format/... ./qins/... ./convert ./fixtures/...
+
+# The same tests with an int of 32 bits, which amd64 runs by itself.
+i386:
+	GOARCH=386 $(GO) vet ./...
+	GOARCH=386 $(GO) test ./format/... ./qins/... ./convert ./cmd/...
 
 # Everything compiles where it is said to run, and without assembly.
 cross:

@@ -547,6 +547,8 @@ func hostiles() []hostile {
 	add("compact", "largest shape on a small stream", "a.counts", "", setIn("a.counts", "shape", []any{number(uint64(math.MaxInt64))}))
 	add("compact", "largest shape of floats on a small stream", "c.bias", "", setIn("c.bias", "shape", []any{number(uint64(1<<61 - 1))}))
 	add("compact", "huge shape of codes", "b.weight", "", setIn("b.weight", "shape", []any{number(uint64(1 << 31)), number(uint64(1 << 28))}))
+	add("compact", "shape of one chunk too many", "a.counts", "too large: found I8 [17592186044417], expected at most 134217728 chunks", setIn("a.counts", "shape", []any{number(uint64(1<<44 + 1))}))
+	add("compact", "shape of the most chunks", "a.counts", "too short for its index", setIn("a.counts", "shape", []any{number(uint64(1 << 44))}))
 	add("compact", "dimensions that multiply to zero", "a.counts", "bad index", setIn("a.counts", "shape", []any{0, number(uint64(math.MaxUint64))}))
 	add("compact", "codes of no weights", "b.weight", "", setIn("b.weight", "shape", []int{0, 40}))
 	return list

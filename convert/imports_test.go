@@ -24,7 +24,7 @@ var imports = map[string][]string{
 	"convert": {module + "format", module + "qins", "golang.org/x/sync/errgroup", "golang.org/x/sys",
 		"github.com/go-json-experiment/json"},
 	"cmd/qinsconv": {module + "convert", module + "format", module + "qins", "github.com/urfave/cli/v2", "github.com/dustin/go-humanize",
-		"github.com/schollz/progressbar/v3", "golang.org/x/term", "github.com/go-json-experiment/json"},
+		"github.com/schollz/progressbar/v3", "github.com/xrash/smetrics", "golang.org/x/term", "github.com/go-json-experiment/json"},
 }
 
 // TestImports holds the direction of imports: cmd to convert to qins to

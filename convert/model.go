@@ -72,8 +72,8 @@ type fileSet struct{ of, count, ext string } // with count's digits as they stan
 // A filePart is a file's place in a set.
 type filePart struct {
 	fileSet
-	number, count int // from 1; how many there are
-	digits        int // of the number
+	number, count int64 // from 1; how many there are
+	digits        int   // of the number
 }
 
 // part returns what a file's name says of its place among several. ok is false
@@ -86,14 +86,14 @@ func part(name string) (p filePart, ok bool) {
 	}
 	p = filePart{fileSet: fileSet{m[1], m[3], ext}, digits: len(m[2])}
 	var err error
-	if p.number, err = strconv.Atoi(m[2]); err == nil {
-		p.count, err = strconv.Atoi(m[3])
+	if p.number, err = strconv.ParseInt(m[2], 10, 64); err == nil {
+		p.count, err = strconv.ParseInt(m[3], 10, 64)
 	}
 	return p, err == nil
 }
 
 // name is the name of file i of the set.
-func (p filePart) name(i int) string {
+func (p filePart) name(i int64) string {
 	return fmt.Sprintf("%s-%0*d-of-%s%s", p.of, p.digits, i, p.fileSet.count, p.ext)
 }
 
@@ -101,7 +101,7 @@ func (p filePart) name(i int) string {
 // missing, whose name is the last.
 func (p filePart) names(folder string) []string {
 	var names []string
-	for i := 1; i <= p.count; i++ {
+	for i := int64(1); i <= p.count; i++ {
 		names = append(names, p.name(i))
 		if _, err := os.Stat(filepath.Join(folder, p.name(i))); err != nil {
 			break
@@ -307,14 +307,14 @@ func (m *model) checkSet(s *weightSet) error {
 	if len(s.indices) > 0 {
 		return nil // it says which files there are
 	}
-	found := map[fileSet]map[int]string{} // by their numbers
+	found := map[fileSet]map[int64]string{} // by their numbers
 	for _, f := range s.files {
 		p, ok := part(f.name)
 		if !ok {
 			continue
 		}
 		if found[p.fileSet] == nil {
-			found[p.fileSet] = map[int]string{}
+			found[p.fileSet] = map[int64]string{}
 		}
 		if other, taken := found[p.fileSet][p.number]; taken {
 			return &format.Error{File: m.path(f.name), Problem: "another file has the same number", Found: format.Quote(other)}
@@ -324,10 +324,10 @@ func (m *model) checkSet(s *weightSet) error {
 	for _, f := range s.files {
 		p, ok := part(f.name)
 		numbers := found[p.fileSet]
-		if !ok || len(numbers) == p.count && 1 <= p.number && p.number <= p.count {
+		if !ok || int64(len(numbers)) == p.count && 1 <= p.number && p.number <= p.count {
 			continue
 		}
-		for i := 1; i <= p.count; i++ {
+		for i := int64(1); i <= p.count; i++ {
 			if numbers[i] == "" {
 				return &format.Error{File: m.path(p.name(i)), Problem: "a file of the model is missing", Found: fmt.Sprintf("%d of %d", len(numbers), p.count),
 					Hint: "is the download complete?"}

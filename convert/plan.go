@@ -227,7 +227,7 @@ func planFiles(ctx context.Context, sources []*source, outs []string, config mod
 		return nil, err
 	}
 	t.keepTied()
-	return plans, nil
+	return plans, t.checkNames()
 }
 
 // list lists the tensors of the source.

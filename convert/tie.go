@@ -342,6 +342,20 @@ func (t *tier) sameBytes(ctx context.Context, p, q place) (bool, error) {
 	return true, nil
 }
 
+// checkNames returns an error where a tensor without a name holds what is tied
+// to it: a .qins file could not say so.
+func (t *tier) checkNames() error {
+	for _, p := range t.plans {
+		for i := range p.Tensors {
+			if tied := &p.Tensors[i]; tied.Action == qins.Tied && tied.TiedTo == "" {
+				return &format.Error{File: p.src.Name(), Tensor: tied.Name, Problem: "it is tied to a tensor whose name is empty, which a .qins file cannot hold",
+					Hint: "give that tensor a name"}
+			}
+		}
+	}
+	return nil
+}
+
 // keepTied keeps each tensor under one of whose names a rule keeps it, and
 // those that are also read as another dtype.
 func (t *tier) keepTied() {

@@ -1,6 +1,7 @@
 package convert_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -174,4 +175,48 @@ func changedQINS(t testing.TB, file []byte, change func(p *parts)) []byte {
 	p := takeApart(t, file)
 	change(p)
 	return p.pack(t)
+}
+
+// TestTieToNoName has a tensor whose name is empty, which the stock library
+// writes and reads, hold what others are tied to.
+func TestTieToNoName(t *testing.T) {
+	for name, c := range map[string]struct {
+		file []byte
+		ok   bool
+	}{
+		"alone":                 {packed(t, nil, weight("", 1), weight("b.weight", 2)), true},
+		"tied itself":           {packed(t, nil, weight("b.weight", 1), weight("", 1)), true},
+		"holds the same bytes":  {packed(t, nil, weight("", 1), weight("b.weight", 1)), false},
+		"holds what is dropped": {packed(t, []format.Entry{{Key: "b.weight", Value: ""}}, weight("", 1)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			in, out, back := filepath.Join(dir, "in.safetensors"), filepath.Join(dir, "out.qins"), filepath.Join(dir, "back")
+			if err := os.WriteFile(in, c.file, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			keep, err := convert.NewRule(false, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = convert.Convert(t.Context(), in, out, convert.Options{Rules: []convert.Rule{keep}})
+			if !c.ok {
+				var bad *format.Error
+				if !errors.As(err, &bad) || bad.Tensor != "b.weight" || bad.File != in {
+					t.Errorf("%v", err)
+				}
+				expectFiles(t, dir, "in.safetensors")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := convert.Decode(t.Context(), out, back, convert.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, c.file) {
+				t.Errorf("it does not come back: %v", err)
+			}
+		})
+	}
 }

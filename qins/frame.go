@@ -88,7 +88,7 @@ func (w *frameWriter) appendBlock(dst, src []byte, last bool) []byte {
 	if !smaller || packed+blockOverhead >= len(src)+blockHeaderSize {
 		return raw()
 	}
-	h := uint64(literalsCompressed | literals4Streams18<<2 | len(src)<<4 | packed<<22)
+	h := literalsCompressed | literals4Streams18<<2 | uint64(len(src))<<4 | uint64(packed)<<22 // 40 bits
 	literals := append(header(out[:len(dst)], blockCompressed, literalsHeaderSize+packed+1),
 		byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
 	return append(literals[:len(out)], 0)

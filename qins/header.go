@@ -247,6 +247,10 @@ func parseHeader(file, text string) (*Header, error) {
 	return h, h.check(file)
 }
 
+// maxChunks bounds a tensor to 2^44 elements, so that the number of its chunks
+// and the size of their index fit an int on every machine.
+const maxChunks = 1 << 27
+
 // check checks the description by itself.
 func (h *Header) check(file string) error {
 	bad := func(tensor, problem string) error {
@@ -286,6 +290,10 @@ func (h *Header) check(file string) error {
 		if n, ok := t.Shape.Bytes(t.DType); !ok || n > math.MaxInt64 {
 			return &format.Error{File: file, Tensor: t.Name, Problem: "the shape overflows or does not fill whole bytes",
 				Found: fmt.Sprintf("%s %s", t.DType, t.Shape)}
+		}
+		if t.Size() > maxChunks*int64(ChunkSize(t.DType)) {
+			return &format.Error{File: file, Tensor: t.Name, Problem: "the tensor is too large", Found: fmt.Sprintf("%s %s", t.DType, t.Shape),
+				Expected: fmt.Sprintf("at most %d chunks", maxChunks)}
 		}
 		if problem := t.check(h.Layout); problem != "" {
 			return bad(t.Name, problem)

@@ -71,6 +71,9 @@ func NewWriter(dst io.WriterAt, h *Header, metadata []format.Entry) (*Writer, er
 		t.CRC = Checksum{Valid: t.Action != Tied}
 		w.tensors[i].planes = t.planes()
 	}
+	if err := w.header.check(""); err != nil {
+		return nil, err // which no reader would take
+	}
 	if err := checkNames(w.header.Tensors, func(i int) []plane { return w.tensors[i].planes }); err != nil {
 		return nil, err
 	}
