@@ -338,7 +338,7 @@ func (f *finder) folder(ctx context.Context, name string, open []string) error {
 	base := filepath.Base(open[len(open)-1])
 	parents := strings.Split(filepath.ToSlash(open[len(open)-1]), "/")
 	inSnapshots := len(parents) > 2 && parents[len(parents)-2] == "snapshots" && strings.HasPrefix(parents[len(parents)-3], "models--")
-	if isModel || inSnapshots && hasWeights(full) {
+	if isModel || inSnapshots && hasWeights(full, f.opts.Weights) {
 		m, err := readModel(ctx, full, f.opts.Weights)
 		f.items = append(f.items, &batchItem{name: name, model: m, err: err})
 		return nil
@@ -402,12 +402,15 @@ func (f *finder) loose(name, full string, weights []string) {
 	}
 }
 
-// hasWeights reports whether there are weights anywhere below a folder.
-func hasWeights(folder string) bool {
+// hasWeights reports whether there are weights anywhere below a folder that the
+// patterns choose.
+func hasWeights(folder string, patterns []string) bool {
 	found := errors.New("found")
 	err := filepath.WalkDir(folder, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() && isWeights(e.Name()) {
-			return found
+			if chosen, err := matches(e.Name(), patterns); chosen || err != nil {
+				return found // or for the patterns to be refused
+			}
 		}
 		return nil
 	})

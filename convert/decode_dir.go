@@ -121,6 +121,10 @@ func (w *workplace) publish(out string) error {
 		return syncDir(filepath.Dir(out))
 	}
 	old := filepath.Join(w.temp, "replaced")
+	// What a killed run put there was to be replaced by the same files.
+	if err := os.RemoveAll(old); err != nil {
+		return err
+	}
 	if err := os.Mkdir(old, 0o777); err != nil {
 		return err
 	}
@@ -177,13 +181,14 @@ func (d *dirDecoding) path(name string) string { return filepath.Join(d.in, file
 
 // list finds the files of the model, and checks that all are there.
 func (d *dirDecoding) list(ctx context.Context) error {
-	if _, err := os.Lstat(filepath.Join(d.in, stateFolder)); err == nil {
-		return &format.Error{File: d.in, Problem: "its conversion is not finished", Hint: "run it again, or qinsconv batch --finish"}
-	}
-	files, err := listFolder(ctx, d.in)
+	walk, err := listFolder(ctx, d.in)
 	if err != nil {
 		return err
 	}
+	if len(walk.unfinished) > 0 {
+		return &format.Error{File: d.path(walk.unfinished[0]), Problem: "its conversion is not finished", Hint: "run it again, or qinsconv batch --finish"}
+	}
+	files := walk.files
 	there := map[string]bool{}
 	for _, f := range files {
 		there[f.name] = true
@@ -304,15 +309,18 @@ func sideOutput(name string) string {
 // vacant returns an error where the output may not be made. With force a folder
 // is replaced that has nothing in it but what will be in the new one.
 func (d *dirDecoding) vacant(out string) error {
-	info, err := os.Lstat(out)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(out); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	info, err := os.Stat(out)
 	if err != nil {
 		return err
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s: is a file, expected the name of a folder", out)
+	}
+	if out, err = filepath.EvalSymlinks(out); err != nil { // a walk does not follow them
+		return err
 	}
 	if empty, err := isEmpty(out); empty || err != nil {
 		return err

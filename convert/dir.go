@@ -119,11 +119,20 @@ func openModel(ctx context.Context, in string, opts Options) (*model, error) {
 	if !info.IsDir() {
 		return readSplit(in)
 	}
-	if isFolder(filepath.Join(in, "blobs")) && isFolder(filepath.Join(in, "snapshots")) {
-		return nil, &format.Error{File: in, Problem: "this is a hub cache, which holds each file of a model under two names",
-			Hint: "name one of the folders in " + filepath.Join(in, "snapshots") + ", or use qinsconv batch"}
+	if isHubCache(in) {
+		return nil, hubCacheError(in)
 	}
 	return readModel(ctx, in, opts.Weights)
+}
+
+// isHubCache reports whether a folder is that of a repository in a hub cache.
+func isHubCache(folder string) bool {
+	return isFolder(filepath.Join(folder, "blobs")) && isFolder(filepath.Join(folder, "snapshots"))
+}
+
+func hubCacheError(folder string) error {
+	return &format.Error{File: folder, Problem: "this is a hub cache, which holds each file of a model under two names",
+		Hint: "name one of the folders in " + filepath.Join(folder, "snapshots") + ", or use qinsconv batch"}
 }
 
 // IsModel reports whether ConvertDir and not Convert is for what is at path:
@@ -264,8 +273,10 @@ func (d *dirConversion) run(ctx context.Context, mine []int, progress *overall) 
 			SourceBytes: int64(m.Source.Size), OutputBytes: int64(m.Output.Size)})
 		progress.advance(d.shards[i].size())
 	}
-	if err := d.another(whole); err != nil {
-		return nil, err
+	if !d.opts.Force {
+		if err := d.another(whole); err != nil {
+			return nil, err
+		}
 	}
 	var todo []int
 	for _, i := range mine {
@@ -319,7 +330,8 @@ func (d *dirConversion) makeFolders(outName string) error {
 }
 
 // end writes what belongs to the whole model, once every file is there. whole is
-// the folder's manifest, where that was read already.
+// the folder's manifest, where that was read already. Until all that it describes
+// is there, the manifest waits in the state.
 func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest, whole *DirManifest) error {
 	if d.loose {
 		return d.missing(ctx, r, done, nil)
@@ -329,7 +341,7 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 		return err
 	}
 	defer lock.release()
-	if whole == nil {
+	if whole == nil || d.opts.shares() { // others may have changed it
 		if whole, err = d.whole(); err != nil {
 			return err
 		}
@@ -364,7 +376,7 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 				return err
 			}
 			r.Manifest = m
-			return d.clear()
+			return nil
 		}
 	}
 	if err := d.removeManifest(ctx, whole); err != nil {
@@ -373,15 +385,19 @@ func (d *dirConversion) end(ctx context.Context, r *DirResult, done []*Manifest,
 	if err := d.removeStale(ctx, whole); err != nil {
 		return err
 	}
+	waiting := filepath.Join(d.out, waitingPath)
+	if err := writeFile(waiting, text); err != nil {
+		return err
+	}
 	if err := d.carry(ctx, sides); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(d.out, DirManifestName), text); err != nil {
+	if err := os.Rename(waiting, filepath.Join(d.out, DirManifestName)); err != nil {
 		return err
 	}
 	r.Manifest = m
-	return d.clear()
+	return syncDir(d.out)
 }

@@ -26,8 +26,10 @@ type folderFile struct {
 type folderWalk struct {
 	root  string
 	files []folderFile
-	visit func(name string) error
-	links linkCounter
+	// unfinished are folders in which the state of a conversion is kept.
+	unfinished []string
+	visit      func(name string) error
+	links      linkCounter
 }
 
 // maxLinked is how many files and folders may be listed through links to
@@ -51,19 +53,18 @@ func (c *linkCounter) add(ctx context.Context, name string, open []string, entri
 
 // listFolder lists the files below a folder, sorted by name within each of its
 // folders. What version control and download tools keep there is left out.
-func listFolder(ctx context.Context, root string) ([]folderFile, error) {
+func listFolder(ctx context.Context, root string) (*folderWalk, error) {
 	return listFolders(ctx, root, func(string) error { return nil })
 }
 
 // listFolders is listFolder with a say in which folders there may be.
-func listFolders(ctx context.Context, root string, visit func(name string) error) ([]folderFile, error) {
+func listFolders(ctx context.Context, root string, visit func(name string) error) (*folderWalk, error) {
 	real, err := resolve(root)
 	if err != nil {
 		return nil, err
 	}
 	w := &folderWalk{root: root, visit: visit}
-	err = w.walk(ctx, ".", []string{real})
-	return w.files, err
+	return w, w.walk(ctx, ".", []string{real})
 }
 
 // ignored reports whether a folder holds nothing of a model.
@@ -102,6 +103,8 @@ func (w *folderWalk) walk(ctx context.Context, folder string, open []string) err
 			w.files = append(w.files, folderFile{name, info.Size()})
 		case !info.IsDir():
 			return &format.Error{File: full, Problem: "this is neither a file nor a folder", Found: info.Mode().Type().String()}
+		case path.Base(name) == stateFolder:
+			w.unfinished = append(w.unfinished, folder)
 		case ignored(name):
 		default:
 			if err := w.visit(name); err != nil {

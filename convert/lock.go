@@ -18,6 +18,9 @@ const stateFolder = ".qinsconv"
 type folderLock struct {
 	file *os.File
 	path string
+	// folder is that of whose state this is the lock, empty where it is but of
+	// a part of that.
+	folder string
 }
 
 // lockFolder locks an output folder against other runs: alone, or together with
@@ -27,6 +30,7 @@ func lockFolder(ctx context.Context, folder string, shared bool) (*folderLock, e
 		l, err := lockState(ctx, folder, "lock", lockMode{shared: shared})
 		switch {
 		case err == nil:
+			l.folder = folder
 			return l, nil
 		case !errors.Is(err, errLocked):
 			return nil, fmt.Errorf("%s: cannot be locked: %w", folder, err)
@@ -103,9 +107,14 @@ func stillThere(f *os.File, path string) (bool, error) {
 }
 
 // release gives the lock up and removes what it needed, where nobody else
-// holds it.
+// holds it. Of a folder that is finished, the whole state goes.
 func (l *folderLock) release() {
 	if lockFile(l.file, false) == nil {
+		if l.folder != "" {
+			if _, err := os.Lstat(filepath.Join(l.folder, DirManifestName)); err == nil {
+				os.RemoveAll(filepath.Join(l.folder, stateFolder))
+			}
+		}
 		os.Remove(l.path)
 		os.Remove(filepath.Dir(l.path)) // if it is empty
 	}

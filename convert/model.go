@@ -129,7 +129,10 @@ func outputName(name string) string {
 // no pattern.
 func readModel(ctx context.Context, root string, patterns []string) (*model, error) {
 	m := &model{root: root, indexed: map[string]bool{}}
-	files, err := listFolders(ctx, root, func(name string) error {
+	walk, err := listFolders(ctx, root, func(name string) error {
+		if isHubCache(m.path(name)) {
+			return hubCacheError(m.path(name))
+		}
 		if isWeights(name) || strings.HasSuffix(name, indexSuffix) {
 			return &format.Error{File: m.path(name), Problem: "this is a folder, expected a file"}
 		}
@@ -138,16 +141,17 @@ func readModel(ctx context.Context, root string, patterns []string) (*model, err
 	if err != nil {
 		return nil, err
 	}
-	if err := m.readIndices(files); err != nil {
+	if err := m.readIndices(walk.files); err != nil {
 		return nil, err
 	}
 	var weights []folderFile
-	for _, f := range files {
+	for _, f := range walk.files {
 		if !format.IsLocal(f.name) {
 			return nil, &format.Error{File: m.path(f.name), Problem: "a manifest could not hold this name, which is no path on every system", Found: format.Quote(f.name)}
 		}
 		base := path.Base(f.name)
 		switch {
+		case isTemp(base): // what a killed run of this program left there
 		case isWeights(f.name) || m.indexed[f.name]: // which may have any name
 			chosen, err := matches(base, patterns)
 			if err != nil {

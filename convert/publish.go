@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // An ExistsError says that an output is already there.
@@ -34,7 +35,16 @@ const tempSuffix = ".qinsconv-tmp"
 // tempName is the name that a file or folder has until it is finished.
 func tempName(path string) string {
 	dir, base := filepath.Split(filepath.Clean(path))
+	const longest = 200 // with the rest, file systems take 255 bytes
+	if len(base) > longest {
+		base = sumOf([]byte(base))
+	}
 	return filepath.Join(dir, "."+base+tempSuffix)
+}
+
+// isTemp reports whether the name is one that tempName gives.
+func isTemp(base string) bool {
+	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, tempSuffix)
 }
 
 // create opens the temporary file for an output.

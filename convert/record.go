@@ -53,6 +53,10 @@ const recordsFolder = "files"
 // recordsPath is that folder in an output.
 var recordsPath = filepath.Join(stateFolder, recordsFolder)
 
+// waitingPath is where, in an output, a folder's manifest is while the folder is
+// not, or no longer, what it says.
+var waitingPath = filepath.Join(stateFolder, DirManifestName)
+
 // recall finds out which shards an earlier run finished, and returns the
 // folder's manifest.
 func (d *dirConversion) recall(ctx context.Context, mine []int, done []*Manifest) (*DirManifest, error) {
@@ -127,17 +131,30 @@ func (m *DirManifest) byOutput() map[string]*Manifest {
 	return files
 }
 
-// another returns an error where the folder holds another model: one none of
-// whose files has the name of one of this.
+// another returns an error where the folder holds another model, or what is
+// finished of one: one none of whose files has the name of one of this.
 func (d *dirConversion) another(whole *DirManifest) error {
-	if whole == nil || len(whole.Files) == 0 {
-		return nil
+	from := map[string]string{} // the source of each output, empty where only that is known
+	if whole != nil {
+		for i := range whole.Files {
+			from[whole.Files[i].Output.Name] = whole.Files[i].Source.Name
+		}
+	} else if !d.loose {
+		names, err := d.recordedNames()
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			from[name] = ""
+		}
 	}
-	files := whole.byOutput()
 	for _, s := range d.shards {
-		if m := files[s.outName]; m != nil && m.Source.Name == s.inName {
+		if in, ok := from[s.outName]; ok && (in == "" || in == s.inName) {
 			return nil
 		}
+	}
+	if len(from) == 0 {
+		return nil
 	}
 	return &ExistsError{d.out}
 }
@@ -188,7 +205,8 @@ func (d *dirConversion) reopen(ctx context.Context) error {
 }
 
 // removeManifest turns the folder's manifest, if there is one, into records. It
-// is nil where it cannot be believed.
+// is nil where it cannot be believed. What it says of other files waits in the
+// state, for removeStale.
 func (d *dirConversion) removeManifest(ctx context.Context, whole *DirManifest) error {
 	manifest := filepath.Join(d.out, DirManifestName)
 	if _, err := os.Lstat(manifest); errors.Is(err, fs.ErrNotExist) {
@@ -205,20 +223,34 @@ func (d *dirConversion) removeManifest(ctx context.Context, whole *DirManifest) 
 		if err != nil {
 			return err
 		}
-		if err := writeFile(d.record(name), text); err != nil {
+		// One that another part is writing is that of a file which it converts again.
+		if err := writeFile(d.record(name), text); err != nil && !errors.Is(err, errLocked) {
 			return err
 		}
 	}
-	if err := os.Remove(manifest); err != nil {
+	if err := makeFolder(d.out, stateFolder); err != nil {
+		return err
+	}
+	if err := os.Rename(manifest, filepath.Join(d.out, waitingPath)); err != nil {
 		return err
 	}
 	return syncDir(d.out)
 }
 
 // removeStale removes what earlier runs made of files that the source has no
-// longer: what a manifest lists, which may be nil, and what was finished without
-// one.
+// longer: what a manifest lists, which may be nil, or one that waits, and what was
+// finished without one.
 func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) error {
+	if whole == nil {
+		waiting, err := ReadDirManifest(filepath.Join(d.out, waitingPath))
+		var bad *format.Error
+		switch {
+		case err == nil:
+			whole = waiting
+		case !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &bad):
+			return err
+		}
+	}
 	made := map[string]bool{DirManifestName: true}
 	for _, s := range d.shards {
 		made[s.outName] = true
@@ -247,23 +279,11 @@ func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) err
 			}
 		}
 	}
-	records := filepath.Join(d.out, recordsPath)
-	err := filepath.WalkDir(records, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		name, err := filepath.Rel(records, path)
-		if err != nil {
-			return err
-		}
-		if name, ok := strings.CutSuffix(filepath.ToSlash(name), manifestSuffix); ok {
-			stale = append(stale, name)
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := d.recordedNames()
+	if err != nil {
 		return err
 	}
+	stale = append(stale, names...)
 	for _, name := range stale {
 		if !made[name] {
 			if err := removeFile(d.out, name); err != nil {
@@ -272,6 +292,26 @@ func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) err
 		}
 	}
 	return d.removeTemps(made)
+}
+
+// recordedNames lists the outputs that there are records of.
+func (d *dirConversion) recordedNames() ([]string, error) {
+	var names []string
+	records := filepath.Join(d.out, recordsPath)
+	err := filepath.WalkDir(records, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // there are none
+		}
+		if err != nil || !e.Type().IsRegular() || isTemp(e.Name()) {
+			return err
+		}
+		name, err := filepath.Rel(records, path)
+		if name, ok := strings.CutSuffix(filepath.ToSlash(name), manifestSuffix); ok {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
 }
 
 // removeTemps removes temporary files that killed runs left and that this one
@@ -284,7 +324,7 @@ func (d *dirConversion) removeTemps(made map[string]bool) error {
 		if e.IsDir() && e.Name() == stateFolder {
 			return fs.SkipDir
 		}
-		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), tempSuffix) {
+		if !e.Type().IsRegular() || !isTemp(e.Name()) {
 			return nil
 		}
 		name, err := filepath.Rel(d.out, path)
@@ -374,9 +414,4 @@ func (d *dirConversion) missing(ctx context.Context, r *DirResult, done []*Manif
 		}
 	}
 	return nil
-}
-
-// clear removes what only an unfinished conversion needs.
-func (d *dirConversion) clear() error {
-	return os.RemoveAll(filepath.Join(d.out, recordsPath))
 }

@@ -29,11 +29,11 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 			return fmt.Errorf("%s: is a file, expected the folder of the sources of %s", against, root)
 		}
 	}
-	list, err := listFolder(ctx, root)
+	walk, err := listFolder(ctx, root)
 	if err != nil {
 		return v.findError(err)
 	}
-	files := 0
+	list, files := walk.files, 0
 	for _, f := range list {
 		if path.Ext(f.name) == qinsExt {
 			files++
@@ -80,8 +80,8 @@ func (v *verification) folder(ctx context.Context, root, against string) error {
 		}
 		checks = append(checks, list...)
 	}
-	if _, err := os.Lstat(filepath.Join(root, stateFolder)); err == nil {
-		v.find(Differs, root, "", "a conversion to this folder is under way or was interrupted: run it again")
+	for _, folder := range walk.unfinished {
+		v.find(Differs, join(root, folder), "", "a conversion to this folder is under way or was interrupted: run it again")
 	}
 	for _, f := range loose {
 		c := &fileCheck{verification: v, path: join(root, f.name)}
@@ -231,7 +231,7 @@ func (v *verification) index(m *DirManifest, name, full string) error {
 
 // compareSides compares the files that hold no weights with those of the source.
 func (v *verification) compareSides(ctx context.Context, m *DirManifest, root, against string) error {
-	source, err := listFolder(ctx, against)
+	walk, err := listFolder(ctx, against)
 	if err != nil {
 		return v.findError(err)
 	}
@@ -242,12 +242,12 @@ func (v *verification) compareSides(ctx context.Context, m *DirManifest, root, a
 	for i := range m.Files {
 		converted[m.Files[i].Source.Name] = true
 	}
-	for _, f := range source {
+	for _, f := range walk.files {
 		name := f.name
 		if strings.HasSuffix(name, indexSuffix) {
 			name = strings.TrimSuffix(name, indexSuffix) + qinsIndex
 		}
-		if isWeights(name) || converted[name] {
+		if isWeights(name) || converted[name] || isTemp(path.Base(name)) {
 			continue
 		}
 		full := filepath.Join(root, filepath.FromSlash(name))

@@ -336,6 +336,39 @@ func TestBatchProcesses(t *testing.T) {
 		}
 		sameTree(t, "by four", mustTree(t, out), mustTree(t, alone))
 	})
+	t.Run("parts of what is finished", func(t *testing.T) {
+		// An array that is submitted again, with files damaged or all to be made anew.
+		in, alone := filepath.Join(dir, "shards"), filepath.Join(dir, "alone")
+		want := mustTree(t, alone)
+		random := rand.New(rand.NewPCG(9, 10))
+		for round := range 12 {
+			out := filepath.Join(t.TempDir(), "out")
+			if err := os.CopyFS(out, os.DirFS(alone)); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{in, out, "--quiet", "--jobs", "1"}
+			if round%2 == 0 {
+				args = append(args, "--force")
+			}
+			for range 10 {
+				if err := os.Truncate(filepath.Join(out, fmt.Sprintf("model-%05d-of-00064.qins", 1+random.IntN(64))), 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var running []func() (int, *bytes.Buffer)
+			for i := range 3 {
+				cmd, stderr := startCommand(t, append(args, "--part", fmt.Sprintf("%d/3", i+1))...)
+				running = append(running, func() (int, *bytes.Buffer) { return exitStatus(t, cmd), stderr })
+				time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
+			}
+			for i, wait := range running {
+				if status, stderr := wait(); status != exitDone {
+					t.Errorf("round %d, part %d: status %d: %s", round, i+1, status, stderr)
+				}
+			}
+			sameTree(t, fmt.Sprint("round ", round), mustTree(t, out), want)
+		}
+	})
 	t.Run("parts of a batch", func(t *testing.T) {
 		dst := filepath.Join(dir, "batch parts")
 		if files := partProcesses(t, 4, "batch", src, dst); len(files) != 20 {
