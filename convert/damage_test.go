@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -231,6 +232,23 @@ func TestManifestDigits(t *testing.T) {
 	}
 	if changes < 500 {
 		t.Errorf("only %d digits", changes)
+	}
+	// Together they are the same: spaces that are taken for a part of the header.
+	header, padding := regexp.MustCompile(`"header_bytes": (\d+)`), regexp.MustCompile(`"padding_bytes": (\d+)`)
+	number := func(at *regexp.Regexp) int {
+		n, err := strconv.Atoi(at.FindStringSubmatch(text)[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := number(padding); n == 0 {
+		t.Error("there is no padding to take away from")
+	}
+	moved := header.ReplaceAllString(text, fmt.Sprintf(`"header_bytes": %d`, number(header)+1))
+	moved = padding.ReplaceAllString(moved, fmt.Sprintf(`"padding_bytes": %d`, number(padding)-1))
+	if verify(resum(moved), "").OK() {
+		t.Error("padding was taken for a part of the header")
 	}
 	if report := verify(text, in); !report.OK() {
 		t.Errorf("the manifest is not as before: %v", report.Findings)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -346,11 +347,27 @@ func (m *Manifest) check(path string) error {
 	bad := func(tensor, problem string, found, expected any) error {
 		return &format.Error{File: path, Tensor: tensor, Problem: problem, Found: fmt.Sprint(found), Expected: fmt.Sprint(expected)}
 	}
+	if !slices.Contains(Codecs(), m.Options.Codec) {
+		return bad("", "unknown codec", format.Quote(m.Options.Codec), strings.Join(Codecs(), ", "))
+	}
 	var payload, source uint64
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if size, ok := t.Shape.Bytes(t.DType); !ok || t.SourceBytes > size || t.Action != qins.Tied && t.SourceBytes != size {
+		size, ok := t.Shape.Bytes(t.DType)
+		if !ok {
+			return bad(t.Name, "the shape overflows or does not fill whole bytes", t.Shape, t.DType)
+		}
+		if t.Action == qins.Tied && t.Tie != qins.TieContent {
+			size = 0 // it has no bytes of its own
+		}
+		if t.SourceBytes != size {
 			return bad(t.Name, "source_bytes do not fit the shape", t.SourceBytes, fmt.Sprintf("%d for %s %s", size, t.DType, t.Shape))
+		}
+		if encoded := t.Action == qins.Encoded; encoded != (t.Error != nil) || encoded != (t.Codec != nil) {
+			return &format.Error{File: path, Tensor: t.Name, Problem: "codec and error belong to encoded tensors, and to all of them"}
+		}
+		if t.Codec != nil && t.Codec.ID != m.Options.Codec {
+			return bad(t.Name, "the codec is not that of the options", t.Codec.ID, m.Options.Codec)
 		}
 		if t.OutputBytes > m.Output.Size || t.SourceBytes > m.Source.Size {
 			return bad(t.Name, "the tensor is larger than its file", t.OutputBytes, m.Output.Size)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +67,7 @@ func TestManifestThatDoesNotAddUp(t *testing.T) {
 		{"larger than its file", func(m *Manifest) { m.Tensors[0].OutputBytes = math.MaxUint64 }},
 		{"source_bytes do not fit the shape", func(m *Manifest) { m.Tensors[1].SourceBytes-- }},
 		{"source_bytes do not fit the shape", func(m *Manifest) { m.Tensors[1].Shape = format.Shape{32, 41} }},
-		{"source_bytes do not fit the shape", func(m *Manifest) { m.Tensors[1].Shape = format.Shape{1 << 62, 4} }},
+		{"the shape overflows", func(m *Manifest) { m.Tensors[1].Shape = format.Shape{1 << 62, 4} }},
 		{"source_bytes do not fit the shape", func(m *Manifest) { m.Tensors[1].DType = format.F16 }},
 		{"more source bytes than the source", func(m *Manifest) { m.Source.Size = 20000 }},
 		{"the totals do not add up", func(m *Manifest) { m.Source.Size++ }},
@@ -75,7 +76,15 @@ func TestManifestThatDoesNotAddUp(t *testing.T) {
 		{"the totals do not add up", func(m *Manifest) { m.Totals.Encoded.OutputBytes-- }},
 		{"the totals do not add up", func(m *Manifest) { m.Totals.Tied.Tensors = math.MaxUint64 }},
 		{"the totals do not add up", func(m *Manifest) { m.Tensors = m.Tensors[:len(m.Tensors)-1] }},
-		{"the totals do not add up", func(m *Manifest) { m.Tensors[1].Action = qins.Kept }},
+		{"codec and error belong to encoded tensors", func(m *Manifest) { m.Tensors[1].Action = qins.Kept }},
+		{"codec and error belong to encoded tensors", func(m *Manifest) { m.Tensors[1].Error = nil }},
+		{"codec and error belong to encoded tensors", func(m *Manifest) { m.Tensors[0].Error = m.Tensors[1].Error }},
+		{"unknown codec", func(m *Manifest) { m.Options.Codec = "mu-law" }},
+		{"source_bytes do not fit the shape", func(m *Manifest) {
+			tied := &m.Tensors[slices.IndexFunc(m.Tensors, func(t ManifestTensor) bool { return t.Tie == qins.TieContent })]
+			m.Totals.Tied.SourceBytes -= tied.SourceBytes
+			tied.SourceBytes = 0
+		}},
 	} {
 		m, err := parseManifest("m", text)
 		if err != nil {

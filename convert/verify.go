@@ -76,8 +76,9 @@ type VerifyOptions struct {
 
 // Verify checks a .qins file, named by its own path or its manifest's: that it
 // can be read, that all data matches its checksums, and, where there is a
-// manifest, that every number in that is true. With a source to compare with,
-// kept tensors must be the same and the errors those of the manifest. Of a
+// manifest, that every number in that is true. With a source to compare with, the
+// tensors must be what a conversion makes of its own, and the errors those of the
+// manifest. Of a
 // folder it checks every file, and all converted models below a folder that is
 // none itself. The error is of the kind that keeps it from looking; what it
 // finds wrong is in the report.
@@ -333,7 +334,8 @@ func (v *fileCheck) checkManifest(ctx context.Context, m *Manifest, f *qins.File
 	h := f.Header()
 	differs("", "layout", m.Options.Layout, h.Layout)
 	differs("", "source format", m.Source.Format, h.Source.Format)
-	differs("", "header_bytes + padding_bytes", m.Output.HeaderBytes+m.Output.PaddingBytes, f.HeaderSize())
+	differs("", "header_bytes", m.Output.HeaderBytes, f.HeaderSize()-f.PaddingSize())
+	differs("", "padding_bytes", m.Output.PaddingBytes, f.PaddingSize())
 	differs("", "number of tensors", len(m.Tensors), len(h.Tensors))
 	for i := range min(len(m.Tensors), len(h.Tensors)) {
 		a, b := &m.Tensors[i], &h.Tensors[i]
@@ -358,14 +360,19 @@ func codecString(c *qins.Codec) string {
 	return fmt.Sprint(c.ID, c.Params)
 }
 
-// compare compares the file with a source: names, dtypes and shapes, kept
-// tensors byte by byte, and the errors of encoded ones with the manifest's.
+// compare compares the file with a source: names, dtypes and shapes, what stands
+// beside the tensors, and what these decode to. Kept ones must be the same,
+// encoded ones what the source's become, with the errors that the manifest says.
 func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) error {
 	src, err := openSource(v.against)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
+	if want := f.Header().Source.Format; src.Format() != want {
+		v.find(Differs, src.Name(), "", "this is not the source: found a %s file, expected a %s file", src.Format(), want)
+		return nil
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	if m != nil {
 		group.Go(func() error {
@@ -380,8 +387,38 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 			return nil
 		})
 	}
-	group.Go(func() error { return v.compareTensors(ctx, f, src, m) })
+	group.Go(func() error {
+		if err := v.compareRest(f, src); err != nil {
+			return err
+		}
+		return v.compareTensors(ctx, f, src, m)
+	})
 	return group.Wait()
+}
+
+// compareRest compares what the source's file has beside tensors.
+func (v *fileCheck) compareRest(f *qins.File, src *source) error {
+	if !slices.Equal(f.Metadata(), src.metadata()) {
+		v.find(Differs, v.path, "", "the metadata is not the source's")
+	}
+	made, err := src.container()
+	if err != nil {
+		return v.findError(err)
+	}
+	there := f.Header().Source.Container
+	if made == nil || there == nil {
+		return nil
+	}
+	a, err := made.RawHead()
+	if err != nil {
+		return err
+	}
+	b, err := there.RawHead() // an error of which was found already
+	if err == nil && !(bytes.Equal(a, b) && made.Size == there.Size &&
+		slices.EqualFunc(made.Gaps, there.Gaps, func(g, h qins.Gap) bool { return g.Offset == h.Offset && bytes.Equal(g.Data, h.Data) })) {
+		v.find(Differs, v.path, "", "what stands beside the tensors is not the source's")
+	}
+	return nil
 }
 
 func (v *fileCheck) compareTensors(ctx context.Context, f *qins.File, src *source, m *Manifest) error {
@@ -418,6 +455,7 @@ func (v *fileCheck) compareTensors(ctx context.Context, f *qins.File, src *sourc
 // compared is what a worker finds out about a piece.
 type compared struct {
 	decoded
+	want []byte // what the source's weights decode to
 	sums codec.Sums
 	same bool
 }
@@ -425,21 +463,29 @@ type compared struct {
 func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
 	f := d.f
 	readers := d.readers()
+	packers := make([]*qins.Packer, v.jobs)
+	for i := range packers {
+		packers[i] = qins.NewPacker()
+	}
+	weights := make([]lazyWeights, len(d.targets))
 	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
 	process := func(worker int, pc piece, data []byte, r *compared) error {
-		if cap(r.data) < pc.size {
-			r.data = make([]byte, pc.size)
-		}
-		r.data = r.data[:pc.size]
+		r.data = slices.Grow(r.data[:0], pc.size)[:pc.size]
 		if _, err := readers[worker].read(r.data, pc.tensor, pc.chunk); err != nil {
 			return err
 		}
-		r.sums = codec.Sums{}
-		if encoded(pc.tensor) {
-			qins.Measure(d.targets[pc.tensor].DType, data, r.data, &r.sums)
-		} else {
+		if !encoded(pc.tensor) {
 			r.same = bytes.Equal(data, r.data)
+			return nil
 		}
+		w, err := weights[pc.tensor].get(d.stored(pc.tensor))
+		if err != nil {
+			return &format.Error{File: v.path, Tensor: d.targets[pc.tensor].Name, Problem: "the codec's parameters are those of no weights", Err: err}
+		}
+		r.sums = codec.Sums{}
+		r.want = slices.Grow(r.want[:0], pc.size)[:pc.size]
+		packers[worker].Roundtrip(r.want, data, w, &r.sums)
+		r.same = bytes.Equal(r.want, r.data)
 		return nil
 	}
 	var errs codec.Errors
@@ -453,13 +499,12 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		if !pc.last {
 			return nil
 		}
+		weights[pc.tensor].drop()
 		i := d.sources[pc.tensor]
 		t := &f.Tensors()[i]
-		if !encoded(pc.tensor) {
-			if !same {
-				v.find(Differs, v.path, t.Name, "the %s tensor differs from the source's", t.Action)
-			}
-		} else if m != nil && i < len(m.Tensors) && m.Tensors[i].Error != nil {
+		if !same {
+			v.find(Differs, v.path, t.Name, "the %s tensor differs from the source's", t.Action)
+		} else if encoded(pc.tensor) && m != nil && i < len(m.Tensors) && m.Tensors[i].Error != nil {
 			if got, want := errorString(newTensorError(&errs)), errorString(m.Tensors[i].Error); got != want {
 				v.find(Differs, v.path, t.Name, "its errors are %s, the manifest says %s", got, want)
 			}

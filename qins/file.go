@@ -67,6 +67,9 @@ func (f *File) Size() int64 { return f.st.Size() }
 // HeaderSize returns the number of bytes before the data, padding included.
 func (f *File) HeaderSize() int64 { return f.st.HeaderSize() }
 
+// PaddingSize returns how many of these bytes are padding.
+func (f *File) PaddingSize() int64 { return f.st.PaddingSize() }
+
 // New checks that an open safetensors file is a .qins file. The caller keeps
 // closing it.
 func New(s *safetensors.File) (*File, error) {

@@ -53,11 +53,14 @@ func narrow(d format.DType, f float32) uint16 {
 	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
-// Measure adds the errors of got, which decodes to a chunk's worth of weights
-// of a dtype that can be encoded, against want.
-func Measure(d format.DType, want, got []byte, s *codec.Sums) {
-	t, _ := floatType(d)
-	codec.Best().Measure(t, want, got, s)
+// Roundtrip puts in dst what src, a chunk of a tensor's weights or less, decodes to once
+// it is encoded, and adds its errors.
+func (p *Packer) Roundtrip(dst, src []byte, w *Weights, s *codec.Sums) {
+	n := len(src) / w.typ.Size()
+	p.codes, p.scratch = resize(p.codes, n), resize(p.scratch, (n+7)/8)
+	p.kernel.Encode(p.codes, p.scratch, src, w.encoder)
+	p.kernel.Decode(w.typ, dst, p.codes, p.scratch, w.decoder)
+	p.kernel.Measure(w.typ, src, dst, s)
 }
 
 // Scan adds weights of a dtype that can be encoded to a scan.

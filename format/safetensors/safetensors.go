@@ -14,6 +14,7 @@
 package safetensors
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ type File struct {
 	name     string
 	size     int64
 	header   int64
+	padding  int64 // of the header
 	metadata []format.Entry
 	tensors  []format.Tensor
 	closer   io.Closer
@@ -66,6 +68,7 @@ func New(r io.ReaderAt, size int64, name string) (*File, error) {
 		return nil, err
 	}
 	f.header = PrefixSize + int64(len(text))
+	f.padding = int64(len(text) - len(bytes.TrimRight(text, " ")))
 	if err := p.place(f.header, size); err != nil {
 		return nil, err
 	}
@@ -118,6 +121,9 @@ func (f *File) Size() int64 { return f.size }
 // HeaderSize returns the number of bytes before the data, the length field and
 // any padding included.
 func (f *File) HeaderSize() int64 { return f.header }
+
+// PaddingSize returns how many of these bytes are spaces after the JSON.
+func (f *File) PaddingSize() int64 { return f.padding }
 
 // Tensors implements [format.Source].
 func (f *File) Tensors() []format.Tensor { return f.tensors }
