@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -232,9 +233,13 @@ func (d *decoding) begin(file io.WriterAt) (tensorWriter, error) {
 }
 
 // gapAt returns the index of the gap that begins at an offset, -1 where there
-// is none.
+// is none. The gaps are in the order of their offsets.
 func gapAt(gaps []gguf.Span, offset int64) int {
-	return slices.IndexFunc(gaps, func(s gguf.Span) bool { return s.Offset == offset })
+	at, ok := slices.BinarySearchFunc(gaps, offset, func(s gguf.Span, offset int64) int { return cmp.Compare(s.Offset, offset) })
+	if !ok {
+		return -1
+	}
+	return at
 }
 
 // head returns the header of the GGUF file that the container is of, after
@@ -257,14 +262,15 @@ func (d *decoding) head() ([]byte, error) {
 	if len(g.Tensors()) != len(d.targets) {
 		return nil, &format.Error{Problem: "the container's GGUF header does not list the tensors of the file"}
 	}
-	for _, gap := range g.Gaps() {
+	gaps := g.Gaps()
+	for _, gap := range gaps {
 		if gap.Size > max(qins.MaxGaps, g.Alignment()) {
 			return nil, &format.Error{Problem: "the container claims more bytes than there are tensors for", Found: fmt.Sprint(c.Size)}
 		}
 	}
 	for _, gap := range c.Gaps {
-		at := gapAt(g.Gaps(), gap.Offset)
-		if at < 0 || int64(len(gap.Data)) > g.Gaps()[at].Size {
+		at := gapAt(gaps, gap.Offset)
+		if at < 0 || int64(len(gap.Data)) > gaps[at].Size {
 			return nil, &format.Error{Problem: "the container has bytes where there is no gap", Found: fmt.Sprintf("%d at offset %d", len(gap.Data), gap.Offset)}
 		}
 	}

@@ -81,8 +81,12 @@ func inspectGGUF(f io.ReaderAt, size int64, path string) (*Inspection, error) {
 	}
 	list := &Inspection{File: path, Format: "gguf", Size: g.Size(), HeaderBytes: g.HeaderSize(), Tensors: inspectTensors(g.Tensors())}
 	for _, kv := range g.KeyValues() {
+		value, err := gguf.As[string](kv.Value)
+		if err != nil {
+			value = kv.Value.String() // of another type
+		}
 		// Strings in GGUF files need not be valid UTF-8, those in JSON do.
-		list.Metadata = append(list.Metadata, format.Entry{Key: kv.Key, Value: strings.ToValidUTF8(kv.Value.String(), "\uFFFD")})
+		list.Metadata = append(list.Metadata, format.Entry{Key: kv.Key, Value: strings.ToValidUTF8(value, "\uFFFD")})
 	}
 	return list, nil
 }

@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +84,19 @@ func (s *source) container() (*qins.Container, error) {
 	if !ok {
 		return nil, nil
 	}
+	gaps, err := s.gaps(g)
+	if err != nil {
+		return nil, err
+	}
+	c, err := qins.NewContainer(s.Size(), g.RawHeader(), gaps)
+	// The header can hold a vocabulary of megabytes, and has served.
+	s.Source = &view{s.file, s.Format(), s.Name(), s.Size(), s.Tensors()}
+	return c, err
+}
+
+// gaps returns the bytes between and after the tensors of a GGUF file that are not
+// zero.
+func (s *source) gaps(g *gguf.File) ([]qins.Gap, error) {
 	var gaps []qins.Gap
 	total := int64(0)
 	for _, gap := range g.Gaps() {
@@ -91,23 +104,39 @@ func (s *source) container() (*qins.Container, error) {
 			return nil, &format.Error{File: s.Name(), Problem: "there are bytes after the last tensor that belong to none",
 				Found: fmt.Sprintf("%d bytes", gap.Size), Expected: fmt.Sprintf("at most %d", qins.MaxGaps)}
 		}
-		data := make([]byte, gap.Size)
-		if err := format.ReadFull(s, data, gap.Offset); err != nil {
+		zero, err := s.isZero(gap)
+		if err != nil {
 			return nil, err
 		}
-		if len(bytes.Trim(data, "\x00")) == 0 {
+		if zero {
 			continue
 		}
-		gaps = append(gaps, qins.Gap{Offset: gap.Offset, Data: data})
 		if total += gap.Size; total > qins.MaxGaps {
 			return nil, &format.Error{File: s.Name(), Problem: "the bytes between the tensors are not zero",
 				Found: fmt.Sprintf("more than %d of them", qins.MaxGaps)}
 		}
+		data := make([]byte, gap.Size)
+		if err := format.ReadFull(s, data, gap.Offset); err != nil {
+			return nil, err
+		}
+		gaps = append(gaps, qins.Gap{Offset: gap.Offset, Data: data})
 	}
-	c, err := qins.NewContainer(s.Size(), g.RawHeader(), gaps)
-	// The header can hold a vocabulary of megabytes, and has served.
-	s.Source = &view{s.file, s.Format(), s.Name(), s.Size(), s.Tensors()}
-	return c, err
+	return gaps, nil
+}
+
+// isZero reports whether all bytes of a span are zero, which may be a large one.
+func (s *source) isZero(span gguf.Span) (bool, error) {
+	buf := make([]byte, min(span.Size, hashBuffer))
+	for at := int64(0); at < span.Size; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), span.Size-at)]
+		if err := format.ReadFull(s, buf, span.Offset+at); err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(buf, func(b byte) bool { return b != 0 }) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // A view is what is needed of a source once its header has been taken over.

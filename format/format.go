@@ -75,13 +75,14 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, "tensor %s: ", Quote(e.Tensor))
 	}
 	b.WriteString(e.Problem)
+	found, expected := shorten(e.Found), shorten(e.Expected)
 	switch {
-	case e.Found != "" && e.Expected != "":
-		fmt.Fprintf(&b, ": found %s, expected %s", e.Found, e.Expected)
-	case e.Found != "":
-		b.WriteString(": found " + e.Found)
-	case e.Expected != "":
-		b.WriteString(": expected " + e.Expected)
+	case found != "" && expected != "":
+		fmt.Fprintf(&b, ": found %s, expected %s", found, expected)
+	case found != "":
+		b.WriteString(": found " + found)
+	case expected != "":
+		b.WriteString(": expected " + expected)
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
@@ -94,6 +95,16 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// shorten cuts what is too long to be read, such as a shape of a million
+// dimensions.
+func shorten(s string) string {
+	const most = 1000
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
+}
 
 // quoteLimit keeps a hostile name from filling the screen.
 const quoteLimit = 120

@@ -138,6 +138,7 @@ func TestErrorText(t *testing.T) {
 		"f: P: expected 2":    {File: "f", Problem: "P", Expected: "2"},
 		"f: P: cause (do X)":  {File: "f", Problem: "P", Err: cause, Hint: "do X"},
 		`tensor "\x1b[2J": P`: {Tensor: "\x1b[2J", Problem: "P"},
+		"P: found " + strings.Repeat("1,", 500) + "… (2000002 bytes), expected x": {Problem: "P", Found: strings.Repeat("1,", 1_000_001), Expected: "x"},
 	} {
 		if got := e.Error(); got != want {
 			t.Errorf("wrote %s, expected %s", got, want)
