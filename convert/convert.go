@@ -158,14 +158,14 @@ func createBoth(out, manifest string, force bool) (file, manifestFile *output, e
 func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outName string, opts Options) (*Manifest, error) {
 	// The source is hashed beside all that, from its file: what stands for it may
 	// change once its header has been taken over.
-	from, pace := p.src.file, newPace()
+	from, pace, sums := p.src.file, newPace(), &hashMeter{}
 	if opts.Jobs > 1 {
 		pace.free()
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	var sourceSum string
 	group.Go(func() (err error) {
-		sourceSum, err = hashPaced(groupCtx, from, from.info.Size(), from.path, pace, opts.limit)
+		sourceSum, err = hashPaced(groupCtx, sums.of(from), from.info.Size(), from.path, pace, opts.limit)
 		return err
 	})
 	var m *Manifest
@@ -173,7 +173,7 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 		if err := p.prepare(groupCtx, opts); err != nil {
 			return err
 		}
-		m, err = write(groupCtx, p, file, pace, opts)
+		m, err = write(groupCtx, p, file, pace, sums, opts)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -204,8 +204,9 @@ func (p *Plan) convert(ctx context.Context, file, manifest *output, inName, outN
 	return m, publish(file, manifest)
 }
 
-// write writes the file that a plan describes and measures it.
-func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options) (*Manifest, error) {
+// write writes the file that a plan describes and measures it. The source is hashed
+// at pace meanwhile, and sums tells how far.
+func write(ctx context.Context, p *Plan, file *output, pace *pace, sums *hashMeter, opts Options) (*Manifest, error) {
 	defer pace.free()
 	pace.converted(0, 0)
 	w, err := qins.NewWriter(file, &p.header, p.src.metadata())
@@ -220,14 +221,14 @@ func write(ctx context.Context, p *Plan, file *output, pace *pace, opts Options)
 	if err != nil {
 		return nil, err
 	}
+	sums.begin(opts, p.src.Size()+sizes.Total())
 	pace.free()
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(file.Sync)
 	var hash string
 	group.Go(func() (err error) {
-		opts.Events(Progress{Phase: "hash", Done: 0, Total: sizes.Total()})
-		hash, err = hashPaced(ctx, file, sizes.Total(), file.final, nil, opts.limit)
+		hash, err = hashPaced(ctx, sums.of(file), sizes.Total(), file.final, nil, opts.limit)
 		return err
 	})
 	if err := group.Wait(); err != nil {

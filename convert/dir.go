@@ -238,7 +238,7 @@ func (m *model) warn(s *weightSet, plans []*Plan, opts Options) {
 	for _, p := range plans {
 		for i := range p.Tensors {
 			if t := &p.Tensors[i]; t.Name == "lm_head.weight" && t.Action != qins.Tied && !slices.ContainsFunc(plans, func(q *Plan) bool { return q.tiesTo(t.Name) }) {
-				opts.Events(Warning{Tensor: t.Name, Message: "the configuration ties it to the embedding, but its bytes are others: both are stored"})
+				opts.Events(Warning{File: p.src.Name(), Tensor: t.Name, Message: "the configuration ties it to the embedding, but its bytes are others: both are stored"})
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package convert
 
 import (
+	"io"
+	"sync"
+
 	"github.com/qinsconv/qinsconv/format"
 	"github.com/qinsconv/qinsconv/qins"
 )
@@ -53,6 +56,43 @@ func (m *meter) add(n int) {
 	}
 }
 
+// A hashMeter sends the progress of hashing a source and its output, once that is
+// all that is left to do.
+type hashMeter struct {
+	mu    sync.Mutex
+	early int64  // bytes that were hashed before
+	phase *meter // nil until then
+}
+
+// begin begins the phase in which the rest of so many bytes is hashed.
+func (h *hashMeter) begin(o Options, total int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.phase = o.meter("hash", total-h.early)
+	h.phase.add(0)
+}
+
+// of returns a reader of what is hashed.
+func (h *hashMeter) of(r io.ReaderAt) io.ReaderAt { return hashed{r, h} }
+
+type hashed struct {
+	io.ReaderAt
+	meter *hashMeter
+}
+
+// ReadAt implements io.ReaderAt.
+func (r hashed) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.ReaderAt.ReadAt(p, off)
+	r.meter.mu.Lock()
+	defer r.meter.mu.Unlock()
+	if r.meter.phase == nil {
+		r.meter.early += int64(n)
+	} else {
+		r.meter.phase.add(n)
+	}
+	return n, err
+}
+
 // TensorDone says that a tensor is finished.
 type TensorDone struct {
 	Index       int          `json:"index"` // from 1, in the order of being finished
@@ -71,6 +111,7 @@ type TensorDone struct {
 // Warning tells of something that a user should know and that is no error,
 // such as a weight that could not be encoded.
 type Warning struct {
+	File    string `json:"file,omitempty"` // of the tensor
 	Tensor  string `json:"tensor,omitempty"`
 	Message string `json:"message"`
 }

@@ -322,7 +322,7 @@ func (p *Plan) fit(scans []codec.Scan, opts Options) error {
 		c, err := qins.Fit(p.Codec, scans[i])
 		if err != nil {
 			t.Action, t.Rule = qins.Kept, fmt.Sprintf("%s%v (%s)", refusedRule, err, t.Rule)
-			opts.Events(Warning{Tensor: t.Name, Message: fmt.Sprintf("kept as it is: %v", err)})
+			opts.Events(Warning{File: p.src.Name(), Tensor: t.Name, Message: fmt.Sprintf("kept as it is: %v", err)})
 			continue
 		}
 		t.Codec = c

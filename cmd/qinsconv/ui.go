@@ -232,7 +232,7 @@ func (p *textPrinter) event(e convert.Event) {
 	case convert.Warning:
 		p.clear()
 		if e.Tensor != "" {
-			fmt.Fprintf(p.warn, "qinsconv: warning: tensor %q: %s\n", e.Tensor, visible(e.Message))
+			fmt.Fprintf(p.warn, "qinsconv: warning: %s: tensor %q: %s\n", visible(e.File), e.Tensor, visible(e.Message))
 		} else {
 			fmt.Fprintf(p.warn, "qinsconv: warning: %s\n", visible(e.Message))
 		}
