@@ -7,9 +7,12 @@
 // at all. The bytes do not depend on the number of workers. Sources are only
 // read.
 //
-// Bad input is reported as a [format.Error], an output that is already there as
-// an [ExistsError], wrong options as an [OptionError]; everything else is the
-// error of the operating system.
+// Bad input is reported as a [format.Error] and wrong options as an [OptionError].
+// An output that is in the way is an [ExistsError], or an [OptionsDifferError]
+// where the same source was converted to it in another way; a folder of which
+// files are missing is an [UnfinishedError], and one whose conversion its context
+// ended a [StoppedError]. Everything else is of the operating system, or says in
+// words what is wrong with the paths.
 package convert
 
 import (
@@ -36,7 +39,7 @@ type Options struct {
 	Force  bool        // replace an output that exists
 	Events func(Event) // may be nil
 
-	// Of model directories:
+	// Of model directories only:
 
 	Weights []string // patterns of the names of files to convert; all where empty
 	Part    Part     // a share of the files; all where zero
@@ -79,7 +82,12 @@ func (o Options) normalize() (Options, error) {
 		return o, &OptionError{err}
 	}
 	if o.Jobs < 0 {
-		return o, &OptionError{fmt.Errorf("jobs: found %d, expected a positive number", o.Jobs)}
+		return o, &OptionError{fmt.Errorf("jobs: found %d, expected 1 or more, or 0 for all processors", o.Jobs)}
+	}
+	for i, r := range o.Rules {
+		if r.Pattern == nil {
+			return o, &OptionError{fmt.Errorf("rule %d has no pattern", i+1)}
+		}
 	}
 	if err := o.Part.check(); err != nil {
 		return o, &OptionError{err}
@@ -97,11 +105,23 @@ func (o Options) normalize() (Options, error) {
 	return o, nil
 }
 
+// ofFile returns an error where there are options that a single file has no use
+// for.
+func (o Options) ofFile(in string) error {
+	if len(o.Weights) > 0 || o.shares() {
+		return &OptionError{fmt.Errorf("%s: is a file, and choosing weights, parts and finishing them are for model directories", in)}
+	}
+	return nil
+}
+
 // Convert converts the file in to the .qins file out and writes its manifest
 // beside it.
 func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, error) {
 	opts, err := opts.normalize()
 	if err != nil {
+		return nil, err
+	}
+	if err := opts.ofFile(in); err != nil {
 		return nil, err
 	}
 	src, err := openSource(in)

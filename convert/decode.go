@@ -20,7 +20,7 @@ import (
 // Decode writes the .qins file in back as a file of its source's format. It
 // gives the names, dtypes and shapes that the source had, in its order. Tied
 // tensors that the source listed are written under each of their names, so that
-// every reader finds them.
+// every reader finds them. Of the options, Jobs, Force and Events have a meaning.
 func Decode(ctx context.Context, in, out string, opts Options) error {
 	opts, err := opts.normalize()
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 
 // DecodeDir writes a converted model directory back as what it was: files of
 // the source's names and formats, its indices and its configuration. The folder
-// appears when all of it is there.
+// appears when all of it is there. Of the options, Jobs, Force and Events have a
+// meaning.
 func DecodeDir(ctx context.Context, in, out string, opts Options) error {
 	opts, err := opts.normalize()
 	if err != nil {

@@ -116,8 +116,8 @@ type Warning struct {
 	Message string `json:"message"`
 }
 
-// Done is the last event of a job that succeeded. Manifest is nil for jobs
-// that make none.
+// Done is the last event of a job that made a whole output. Manifest is nil for
+// jobs that make none.
 type Done struct {
 	In       string    `json:"in"`
 	Out      string    `json:"out"`

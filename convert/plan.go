@@ -52,6 +52,9 @@ func NewPlan(ctx context.Context, in string, opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := opts.ofFile(in); err != nil {
+		return nil, err
+	}
 	src, err := openSource(in)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 )
 
 // ReadFull fills p from offset off. A file that ends before that has been cut
@@ -20,6 +21,9 @@ func ReadFull(s Source, p []byte, off int64) error {
 			Found:    fmt.Sprintf("its end at byte %d", off+int64(n)),
 			Expected: fmt.Sprintf("%d bytes", s.Size()),
 		}
+	}
+	if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == s.Name() {
+		return err
 	}
 	return fmt.Errorf("reading %s: %w", s.Name(), err)
 }

@@ -28,11 +28,6 @@ func convertCommand(c *cli.Context, ui *ui, rules *ruleList) error {
 		p.model(args[0], args[1], r)
 		return nil
 	}
-	for _, name := range []string{"weights", "part", "finish"} {
-		if c.IsSet(name) {
-			return usage(c, "--%s is for model directories, and %s is a file", name, args[0])
-		}
-	}
 	m, err := convert.Convert(c.Context, args[0], args[1], opts)
 	p.close()
 	if err != nil {
