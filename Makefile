@@ -19,11 +19,11 @@ test:
 demo: $(BIN)
 	@mkdir -p bin/demo
 	@$(GO) run ./fixtures/mkmodel toy -tie offset bin/demo/toy.safetensors
-	@for layout in plain compact; do \
+	@for layout in plain packed compact; do \
 		$(BIN) --force --quiet --layout $$layout bin/demo/toy.safetensors bin/demo/toy-$$layout.qins && \
 		$(BIN) verify --against bin/demo/toy.safetensors bin/demo/toy-$$layout.qins || exit; \
 	done
-	@$(GO) run ./fixtures/demo bin/demo/toy-plain.qins bin/demo/toy-compact.qins
+	@$(GO) run ./fixtures/demo bin/demo/toy-plain.qins bin/demo/toy-packed.qins bin/demo/toy-compact.qins
 
 # The stock Python libraries and a decoder written from docs/format.md against
 # the command. Needs python3 with venv, and the zstd command where CI=true.
