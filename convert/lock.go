@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 )
 
@@ -110,6 +111,9 @@ func stillThere(f *os.File, path string) (bool, error) {
 // holds it. Of a folder that is finished, the whole state goes.
 func (l *folderLock) release() {
 	if lockFile(l.file, false) == nil {
+		if runtime.GOOS == "windows" {
+			l.file.Close() // an open file cannot be removed there
+		}
 		if l.folder != "" {
 			if _, err := os.Lstat(filepath.Join(l.folder, DirManifestName)); err == nil {
 				os.RemoveAll(filepath.Join(l.folder, stateFolder))

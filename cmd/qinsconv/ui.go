@@ -421,7 +421,7 @@ func refusals(w io.Writer, tensors []convert.ManifestTensor) {
 		}
 	}
 	if worst := worstError(tensors); worst != nil {
-		fmt.Fprintf(w, "worst\t%s\tSNR %.2f dB, largest relative error %.2f %%\n", printable(worst.Name), worst.Error.SNR, 100*worst.Error.MaxRel)
+		fmt.Fprintf(w, "worst\t%s\tSNR %.2f dB, its largest relative error %.2f %%\n", printable(worst.Name), worst.Error.SNR, 100*worst.Error.MaxRel)
 	}
 }
 
