@@ -2,7 +2,7 @@ GO ?= go
 TMP ?= $(or $(TMPDIR),/tmp)
 BIN := bin/qinsconv
 
-.PHONY: build test demo interop slurm llama fuzz arm64 i386 cross check-kernels bench profile clean FORCE
+.PHONY: build test demo interop slurm llama fuzz race arm64 i386 cross check-kernels bench profile clean FORCE
 
 build: $(BIN)
 
@@ -65,6 +65,10 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ)x -fuzzminimizetime 1x $$pkg; \
 		done; \
 	done
+
+# With the race detector, which needs a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race -short ./convert ./qins
 
 # The same tests as another architecture, under user emulation.
 QEMU_ARM64 ?= qemu-aarch64-static

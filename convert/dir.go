@@ -163,7 +163,7 @@ func vacantFolder(out string, force bool) (made bool, err error) {
 	// Records are there before any file is. A run that ends or begins turns
 	// records into a manifest, or a manifest into records: what was not there
 	// may be there now.
-	for _, name := range []string{recordsPath, waitingPath, DirManifestName, recordsPath} {
+	for _, name := range []string{recordsPath, waitingPath, DirManifestName, waitingPath, recordsPath} {
 		if _, err := os.Lstat(filepath.Join(out, name)); err == nil {
 			return false, nil
 		}

@@ -69,11 +69,12 @@ func listFolders(ctx context.Context, root string, visit func(name string) error
 
 // ignored reports whether a folder holds nothing of a model.
 func ignored(name string) bool {
-	switch path.Base(name) {
+	switch base := path.Base(name); base {
 	case ".git", ".cache", stateFolder:
 		return true
+	default:
+		return isTemp(base) // what a killed run left
 	}
-	return false
 }
 
 // walk lists one folder. open are the folders that lead to it, without links.

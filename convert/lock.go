@@ -110,17 +110,30 @@ func stillThere(f *os.File, path string) (bool, error) {
 // release gives the lock up and removes what it needed, where nobody else
 // holds it. Of a folder that is finished, the whole state goes.
 func (l *folderLock) release() {
-	if lockFile(l.file, false) == nil {
-		if runtime.GOOS == "windows" {
-			l.file.Close() // an open file cannot be removed there
-		}
-		if l.folder != "" {
-			if _, err := os.Lstat(filepath.Join(l.folder, DirManifestName)); err == nil {
-				os.RemoveAll(filepath.Join(l.folder, stateFolder))
+	if lockFile(l.file, false) != nil {
+		l.file.Close()
+		return
+	}
+	state := filepath.Dir(l.path)
+	if _, err := os.Lstat(filepath.Join(l.folder, DirManifestName)); err == nil && l.folder != "" {
+		entries, _ := os.ReadDir(state)
+		for _, e := range entries {
+			// The lock goes last: who makes it anew has the folder.
+			if path := filepath.Join(state, e.Name()); path != l.path {
+				os.RemoveAll(path)
 			}
 		}
-		os.Remove(l.path)
-		os.Remove(filepath.Dir(l.path)) // if it is empty
 	}
-	l.file.Close()
+	_ = removeLocked(l.file, l.path)
+	os.Remove(state) // if it is empty
+}
+
+// removeLocked removes a file that is open and locked, and closes it.
+func removeLocked(f *os.File, path string) error {
+	if runtime.GOOS == "windows" {
+		f.Close() // an open file cannot be removed there
+	}
+	err := os.Remove(path)
+	f.Close()
+	return err
 }

@@ -11,7 +11,8 @@ import (
 // errLocked says that another process holds a lock.
 const errLocked = unix.EWOULDBLOCK
 
-// lockFile takes a lock, which ends with the process, and does not wait for it.
+// lockFile takes a lock, which ends with the process, in the place of one that f
+// may have. It does not wait for it.
 func lockFile(f *os.File, shared bool) error {
 	how := unix.LOCK_EX
 	if shared {

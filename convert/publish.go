@@ -139,8 +139,7 @@ func (o *output) discard() {
 		return
 	}
 	o.closed = true
-	os.Remove(o.temp)
-	o.Close()
+	_ = removeLocked(o.File, o.temp)
 }
 
 // rename gives the finished file its name.

@@ -345,7 +345,7 @@ func (d *dirConversion) removeTemps(made map[string]bool) error {
 		if same, err := stillThere(f, path); !same || err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeLocked(f, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil

@@ -376,13 +376,15 @@ func (v *fileCheck) compare(ctx context.Context, f *qins.File, m *Manifest) erro
 	group, ctx := errgroup.WithContext(ctx)
 	if m != nil {
 		group.Go(func() error {
-			hash, err := hashPaced(ctx, src, src.Size(), src.Name(), nil, v.opts.limit)
+			from := src.file // what stands for it may change
+			size := from.info.Size()
+			hash, err := hashPaced(ctx, from, size, from.path, nil, v.opts.limit)
 			if err != nil {
 				return err
 			}
-			if uint64(src.Size()) != m.Source.Size || hash != m.Source.SHA256 {
-				v.find(Differs, src.Name(), "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
-					src.Size(), hash, m.Source.Size, m.Source.SHA256)
+			if uint64(size) != m.Source.Size || hash != m.Source.SHA256 {
+				v.find(Differs, from.path, "", "this is not the source of the manifest: found %d bytes with SHA-256 %s, expected %d with %s",
+					size, hash, m.Source.Size, m.Source.SHA256)
 			}
 			return nil
 		})

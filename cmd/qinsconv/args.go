@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,13 +18,15 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 		return args, nil
 	}
 	flags := takesValue(app.Flags)
-	unknown := false // an option, which a value may follow that seems to be a path
+	certain := false // that the first path is one, and no command
+	asks := false    // for help or the version, whatever else there is
 	var command, options, paths []string
 	rest := args[1:]
 	for len(rest) > 0 {
 		arg := rest[0]
 		rest = rest[1:]
 		if arg == "--" {
+			certain = certain || len(paths) == 0
 			paths = append(paths, rest...)
 			break
 		}
@@ -41,7 +44,8 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 		options = append(options, apart(arg, flags)...)
 		name, _, hasValue := strings.Cut(strings.TrimLeft(options[len(options)-1], "-"), "=")
 		value, known := flags[name]
-		unknown = unknown || !known
+		asks = asks || slices.Contains([]string{"help", "h", "version", "v"}, name)
+		certain = certain || !known // what follows may belong to it
 		if !hasValue && value {
 			if len(rest) == 0 {
 				return nil, &usageError{message: "option " + arg + " needs a value"}
@@ -50,8 +54,11 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 			rest = rest[1:]
 		}
 	}
+	if command == nil && asks {
+		paths = nil
+	}
 	if command == nil && len(paths) > 0 {
-		if !unknown && misspelt(app, paths[0]) != "" {
+		if !certain && misspelt(app, paths[0]) != "" {
 			return nil, unknownCommand(app, paths[0])
 		}
 		command = []string{defaultCommand}
@@ -68,7 +75,8 @@ func optionsFirst(app *cli.App, args []string) ([]string, error) {
 // may follow the last: -fq is -f -q, and -j8 is --jobs=8.
 func apart(arg string, flags map[string]bool) []string {
 	letters := strings.TrimPrefix(arg, "-")
-	if _, known := flags[letters]; known || len(letters) < 2 || strings.HasPrefix(letters, "-") {
+	name, _, _ := strings.Cut(letters, "=")
+	if _, known := flags[name]; known || len(letters) < 2 || strings.HasPrefix(letters, "-") {
 		return []string{arg}
 	}
 	var list []string
