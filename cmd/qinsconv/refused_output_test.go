@@ -98,7 +98,11 @@ func TestReadOnlyFolder(t *testing.T) {
 	} {
 		var stderr bytes.Buffer
 		cmd := &exec.Cmd{Path: exe, Args: append([]string{"qinsconv"}, args...), SysProcAttr: nobody, Stderr: &stderr}
-		if err := cmd.Start(); err != nil {
+		err := cmd.Start()
+		if nobody != nil && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL)) {
+			t.Skip("this root may not become another user, as in a container that knows but one")
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		if status := exitStatus(t, cmd); status != exitFailed || !strings.Contains(stderr.String(), args[len(args)-1]+": permission denied") {
