@@ -18,6 +18,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -129,7 +130,7 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 		return nil, err
 	}
 	defer src.Close()
-	if err := differentFiles(in, out, ManifestPath(out)); err != nil {
+	if err := differentFiles(in, out, ManifestPath(out), tempName(out), tempName(ManifestPath(out))); err != nil {
 		return nil, err
 	}
 	if err := utf8Name(in, filepath.Base(in)); err != nil {
@@ -138,7 +139,7 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	if utf8Name(out, filepath.Base(out)) != nil {
 		return nil, fmt.Errorf("%s: the name is not UTF-8, expected one that a manifest can hold", out)
 	}
-	file, manifest, err := createBoth(out, ManifestPath(out), opts.Force)
+	file, manifest, err := createBoth(out, ManifestPath(out), opts.Force, src.file.info.Mode())
 	if err != nil {
 		return nil, err
 	}
@@ -161,12 +162,13 @@ func Convert(ctx context.Context, in, out string, opts Options) (*Manifest, erro
 	return m, nil
 }
 
-// createBoth opens an output and its manifest.
-func createBoth(out, manifest string, force bool) (file, manifestFile *output, err error) {
-	if file, err = create(out, force); err != nil {
+// createBoth opens an output and its manifest, for those who may read and write
+// the source.
+func createBoth(out, manifest string, force bool, source fs.FileMode) (file, manifestFile *output, err error) {
+	if file, err = create(out, force, source&0o666); err != nil {
 		return nil, nil, err
 	}
-	if manifestFile, err = create(manifest, force); err != nil {
+	if manifestFile, err = create(manifest, force, source&0o666); err != nil {
 		file.discard()
 		return nil, nil, err
 	}

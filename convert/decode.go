@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -31,20 +32,28 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 		return notQINS(in, err)
 	}
 	defer f.Close()
-	if err := differentFiles(in, out); err != nil {
-		return err
-	}
-	file, err := create(out, opts.Force)
-	if err != nil {
-		return err
-	}
-	defer file.discard()
-
 	d, err := newDecoding(f, opts)
 	if err != nil {
 		return err
 	}
 	defer d.close()
+	for _, from := range d.files {
+		if err := differentFiles(from.Name(), out, tempName(out)); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(ManifestPath(out)); err == nil {
+		return fmt.Errorf("%s: describes a .qins file, which %s would not be: choose another name, or remove it", ManifestPath(out), out)
+	}
+	info, err := os.Stat(in)
+	if err != nil {
+		return err
+	}
+	file, err := create(out, opts.Force, info.Mode()&0o666)
+	if err != nil {
+		return err
+	}
+	defer file.discard()
 	opts.Events(Start{In: in, Out: out, Size: f.Size(), Tensors: len(d.targets)})
 	w, err := d.begin(file)
 	if err != nil {
@@ -56,8 +65,7 @@ func Decode(ctx context.Context, in, out string, opts Options) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	info, err := file.Stat()
-	if err != nil {
+	if info, err = file.Stat(); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

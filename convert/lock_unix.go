@@ -3,6 +3,7 @@
 package convert
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,17 @@ func lockFile(f *os.File, shared bool) error {
 	if shared {
 		how = unix.LOCK_SH
 	}
-	return unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	for {
+		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// isOnlyOurs reports whether an open file belongs to this user and has one name.
+func isOnlyOurs(f *os.File) bool {
+	var info unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &info) == nil && info.Nlink == 1 && int(info.Uid) == os.Geteuid()
 }
 
 // syncDir makes renames in a folder last.
@@ -28,5 +39,11 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	err = d.Sync()
+	for _, lacking := range []error{unix.EINVAL, unix.ENOTSUP, unix.ENOSYS} {
+		if errors.Is(err, lacking) {
+			return nil // not every file system has it
+		}
+	}
+	return err
 }

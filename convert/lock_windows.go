@@ -21,5 +21,8 @@ func lockFile(f *os.File, shared bool) error {
 	return windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, all, all, new(windows.Overlapped))
 }
 
+// isOnlyOurs is true: permissions are not those of Unix there.
+func isOnlyOurs(*os.File) bool { return true }
+
 // syncDir does nothing: Windows has no such call.
 func syncDir(string) error { return nil }

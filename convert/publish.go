@@ -47,11 +47,9 @@ func isTemp(base string) bool {
 	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, tempSuffix)
 }
 
-// create opens the temporary file for an output.
-func create(path string, force bool) (*output, error) { return createWith(path, force, 0o666) }
-
-// createWith is create for a file with no more than those permissions.
-func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
+// create opens the temporary file for an output, with no more than those
+// permissions but what it takes to write it.
+func create(path string, force bool, perm fs.FileMode) (*output, error) {
 	dir, _ := filepath.Split(path)
 	if dir == "" {
 		dir = "."
@@ -66,38 +64,72 @@ func createWith(path string, force bool, perm fs.FileMode) (*output, error) {
 		return nil, err
 	}
 	for {
-		if info, err := os.Lstat(o.temp); err == nil && !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s: is in the way of a temporary file", o.temp)
-		}
-		f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE, perm|0o600)
-		if err != nil {
-			return nil, o.named(err)
-		}
-		if err := lockFile(f, false); err != nil {
-			f.Close()
-			if errors.Is(err, errLocked) {
-				return nil, fmt.Errorf("%s: another process is writing this output (%w)", path, err)
-			}
-			return nil, fmt.Errorf("%s: cannot be locked: %w", o.temp, err)
-		}
-		// The file may have been published or removed before it was locked.
-		same, err := stillThere(f, o.temp)
-		if err != nil {
-			f.Close()
+		if err := o.open(perm | 0o600); err != nil {
 			return nil, err
 		}
-		if !same {
-			f.Close()
-			continue
+		if o.File != nil {
+			break
 		}
-		o.File = f
-		if err := f.Truncate(0); err != nil {
-			o.discard()
-			return nil, err
-		}
-		restrict(o.temp, perm|0o600) // which a killed run left
-		return o, nil
 	}
+	if err := o.File.Truncate(0); err != nil {
+		o.discard()
+		return nil, err
+	}
+	restrict(o.temp, perm|0o600) // which a killed run left
+	return o, nil
+}
+
+// open opens and locks the temporary file: a new one, or what a killed run left.
+// It leaves File nil where another run ended just now and took that away.
+func (o *output) open(perm fs.FileMode) error {
+	inTheWay := func(why any) error {
+		return fmt.Errorf("%s: is in the way of a temporary file: %v", o.temp, why)
+	}
+	f, err := os.OpenFile(o.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	made := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		info, err := os.Lstat(o.temp)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !info.Mode().IsRegular() {
+			return inTheWay("it is no regular file")
+		}
+		if f, err = os.OpenFile(o.temp, os.O_RDWR, 0); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return inTheWay(err)
+		}
+	} else if err != nil {
+		return o.named(err)
+	}
+	if err := lockFile(f, false); err != nil {
+		if errors.Is(err, errLocked) {
+			f.Close()
+			return fmt.Errorf("%s: another process is writing this output (%w)", o.final, err)
+		}
+		if made {
+			_ = removeLocked(f, o.temp)
+		}
+		f.Close()
+		return fmt.Errorf("%s: cannot be locked: %w", o.temp, err)
+	}
+	// The file may have been published or removed before it was locked.
+	same, err := stillThere(f, o.temp)
+	if err == nil && same && !made && !isOnlyOurs(f) {
+		// Whoever it belongs to, or whatever other name it has, could change what is
+		// published.
+		if err := removeLocked(f, o.temp); err != nil {
+			return inTheWay(err)
+		}
+		return nil
+	}
+	if err != nil || !same {
+		f.Close()
+		return err
+	}
+	o.File = f
+	return nil
 }
 
 // vacant returns an error where the output may not be written.
@@ -108,8 +140,17 @@ func (o *output) vacant() error {
 		return nil
 	case err != nil:
 		return err
-	case info.IsDir():
+	case info.Mode()&fs.ModeSymlink != 0:
+		// A link is replaced, but not one to what is there for a purpose.
+		if info, err = os.Stat(o.final); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	switch {
+	case info != nil && info.IsDir():
 		return fmt.Errorf("%s: is a directory, expected the name of a file", o.final)
+	case info != nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s: is no regular file, expected the name of one", o.final)
 	case !o.force:
 		return &ExistsError{o.final}
 	}
@@ -175,8 +216,11 @@ func publish(first *output, others ...*output) error {
 			return err
 		}
 	}
-	for _, o := range append([]*output{first}, others...) {
+	for i, o := range append([]*output{first}, others...) {
 		if err := o.rename(); err != nil {
+			if i > 0 {
+				os.Remove(first.final) // it is whole, but not described
+			}
 			return err
 		}
 	}

@@ -205,7 +205,10 @@ func (p *Plan) describedBy(m *Manifest) bool {
 // convert converts the shard, whatever is there.
 func (s *shard) convert(ctx context.Context, opts Options) (*Manifest, error) {
 	defer s.plan.src.Close()
-	file, record, err := createBoth(s.out, s.record, true)
+	if err := differentFiles(s.in, s.out, tempName(s.out)); err != nil {
+		return nil, err
+	}
+	file, record, err := createBoth(s.out, s.record, true, s.plan.src.file.info.Mode())
 	if err != nil {
 		return nil, err
 	}

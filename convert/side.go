@@ -195,7 +195,7 @@ func copyFile(ctx context.Context, path string, from io.ReaderAt, size int64, na
 		}
 		return copied, err
 	}
-	o, err := createWith(path, true, perm)
+	o, err := create(path, true, perm)
 	if err != nil {
 		return SideFile{}, err
 	}

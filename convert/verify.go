@@ -134,8 +134,8 @@ func (v *verification) find(s Severity, file, tensor, message string, args ...an
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	f := Finding{s, file, tensor, fmt.Sprintf(message, args...)}
-	if tensor == "" && slices.Contains(v.report.Findings, f) {
-		return // what is wrong with a file as a whole can be met more than once
+	if slices.Contains(v.report.Findings, f) {
+		return // what is wrong can be met more than once
 	}
 	v.report.Findings = append(v.report.Findings, f)
 }
@@ -460,6 +460,7 @@ type compared struct {
 	want []byte // what the source's weights decode to
 	sums codec.Sums
 	same bool
+	bad  error // why it cannot be decoded; nil where it can
 }
 
 func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m *Manifest) error {
@@ -473,8 +474,12 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 	encoded := func(i int) bool { return d.stored(i).Action == qins.Encoded }
 	process := func(worker int, pc piece, data []byte, r *compared) error {
 		r.data = slices.Grow(r.data[:0], pc.size)[:pc.size]
-		if _, err := readers[worker].read(r.data, pc.tensor, pc.chunk); err != nil {
-			return err
+		_, r.bad = readers[worker].read(r.data, pc.tensor, pc.chunk)
+		if bad := (*format.Error)(nil); r.bad != nil && !errors.As(r.bad, &bad) {
+			return r.bad
+		}
+		if r.bad != nil {
+			return nil
 		}
 		if !encoded(pc.tensor) {
 			r.same = bytes.Equal(data, r.data)
@@ -491,10 +496,16 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		return nil
 	}
 	var errs codec.Errors
-	same := true
+	same, whole := true, true
 	commit := func(pc piece, r *compared) error {
 		if pc.chunk == 0 {
-			errs, same = codec.Errors{}, true
+			errs, same, whole = codec.Errors{}, true, true
+		}
+		if r.bad != nil {
+			whole = false
+			if err := v.findError(r.bad); err != nil {
+				return err
+			}
 		}
 		errs.Add(&r.sums)
 		same = same && r.same
@@ -504,6 +515,9 @@ func (v *fileCheck) compareData(ctx context.Context, src *source, d *decoding, m
 		weights[pc.tensor].drop()
 		i := d.sources[pc.tensor]
 		t := &f.Tensors()[i]
+		if !whole {
+			return nil // which was said
+		}
 		if !same {
 			v.find(Differs, v.path, t.Name, "the %s tensor differs from the source's", t.Action)
 		} else if encoded(pc.tensor) && m != nil && i < len(m.Tensors) && m.Tensors[i].Error != nil {

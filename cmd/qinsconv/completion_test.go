@@ -63,7 +63,7 @@ func TestBashCompletion(t *testing.T) {
 
 // TestCompletionScripts holds that every script knows each command and option.
 func TestCompletionScripts(t *testing.T) {
-	app := newApp(newUI(nil, nil))
+	app := newApp(newUI(t.Context(), nil, nil))
 	for _, shell := range shells {
 		_, script, _ := command(t, "completion", shell)
 		for _, c := range app.Commands {

@@ -43,7 +43,7 @@ func interrupts() []os.Signal {
 
 // run is main without the process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	ui := newUI(stdout, stderr)
+	ui := newUI(ctx, stdout, stderr)
 	app := newApp(ui)
 	args, err := optionsFirst(app, args)
 	if err == nil {

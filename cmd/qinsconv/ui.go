@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -16,11 +19,15 @@ type ui struct {
 	stderr io.Writer
 }
 
-func newUI(stdout, stderr io.Writer) *ui { return &ui{&outlet{w: stdout}, stderr} }
+func newUI(ctx context.Context, stdout, stderr io.Writer) *ui {
+	return &ui{&outlet{ctx: ctx, w: stdout}, stderr}
+}
 
 // An outlet writes to standard output, until that fails. It keeps the error, so
-// that not everything that is printed has to be looked after.
+// that not everything that is printed has to be looked after. A run that is
+// interrupted does not wait for who reads it.
 type outlet struct {
+	ctx context.Context
 	w   io.Writer
 	err error
 }
@@ -30,9 +37,25 @@ func (o *outlet) Write(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	n, err := o.w.Write(p)
-	o.err = err
-	return n, err
+	written := make(chan error, 1)
+	text := bytes.Clone(p) // which may still be written when this returns
+	go func() {
+		_, err := o.w.Write(text)
+		written <- err
+	}()
+	select {
+	case o.err = <-written:
+	case <-o.ctx.Done():
+		select {
+		case o.err = <-written:
+		case <-time.After(100 * time.Millisecond):
+			o.err = o.ctx.Err()
+		}
+	}
+	if o.err != nil {
+		return 0, o.err
+	}
+	return len(p), nil
 }
 
 // A printer turns the events and results of one command into words, or into
