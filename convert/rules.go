@@ -41,15 +41,21 @@ const minElements = 1024
 // like weights. They have little weight in the file and much in the result, or
 // their values are not of the kind that the codec is for.
 var keepers = []keeper{
-	keep("relative positions", `(?i)relative_|rel_pos|attn_rel_b`, "relative_", "rel_pos", "attn_rel_b"),
-	keep("embedding or head", `(?i)embed|embd|position|lm_head|(^|\.)(wte|wpe)(\.|$)|(^|\.)shared\.weight$|^output\.weight$`,
-		"emb", "position", "lm_head", "wte", "wpe", "shared", "output"),
-	keep("norm", `(?i)norm|(^|[._])ln([._]|\d)|(^|\.)ln_`, "norm", "ln"),
-	keep("router or expert gate", `(?i)router|(^|[._])(mlp|moe)\.gate\.weight$|gate_inp|shared_expert_gate`, "router", "gate"),
-	keep("state space or convolution", `(?i)conv1d|A_log|dt_proj|(^|\.)ssm_(a|d|dt)(\.|$)|time_mix_`, "conv1d", "a_log", "dt_proj", "ssm_", "time_mix_"),
+	keep("relative positions", `(?i)relative_|rel_pos|attn_rel_b|attn\.pos_[hw]\.`, "relative_", "rel_pos", "attn_rel_b", "attn.pos_"),
+	// A text encoder may have a name with "embed" in it, many components before
+	// that of its weights.
+	keep("embedding or head", `(?i)emb(ed|d)[^.]*(\.[^.]*){0,3}$|(^|[._])emb\.weight$|(^|[._])position|(^|\.)(wte|wpe)(\.|$)|(^|\.)shared\.weight$|^token_types\.weight$`+
+		`|lm_head|shared_head[._]head\.weight$|^head\.weight$|(^|language_model\.)output\.weight$|^(transformer\.)?output_layer\.weight$`,
+		"emb", "position", "wte", "wpe", "shared", "token_types", "head", "output"),
+	// What modulates a norm is a linear layer below it: norm1.linear.weight.
+	keep("norm", `(?i)(norm|(^|[._])ln([._\d]|$))[^.]*(\.\d+)?(\.(weight|scale|shift|gamma|beta))*$`, "norm", "ln"),
+	keep("router or expert gate", `(?i)router|(^|[._])((mlp|moe|moe_block|mixer|ffn|feed_forward)|layers\.\d+)\.gate(\.wg)?\.weight$|gate_inp|shared_expert_gate`, "router", "gate"),
+	// Of time_mix_* the small ones: time_mix_key and the like are linear.
+	keep("state space or convolution", `(?i)conv1d[^.]*(\.\d+)?(\.weight)?$|shortconv\.conv\.|(^|[._])A_log|dt_proj|(^|\.)ssm_(a|d|dt)(\.|$)|time_mix_(first|lerp|decay|ln|[a-z]\d|[kr]_[ak])`,
+		"conv1d", "shortconv", "a_log", "dt_proj", "ssm_", "time_mix_"),
 	keep("patch embedding", `(?i)patch_(embed|embd|conv)`, "patch_"),
-	keep("companion of a quantized weight", `(^|\.)(qweight|qzeros|scales|weight_scale|weight_scale_inv|weight_scale_2|weight_zero_point|g_idx)$`,
-		"qweight", "qzeros", "scale", "zero_point", "g_idx"),
+	keep("companion of a quantized weight", `(^|\.)(qweight|qzeros|scales|weight[_:]scales?(_inv|_2|_and_zero)?|weight_zero_point|weight_integer|g_idx)$`,
+		"qweight", "qzeros", "scale", "zero_point", "weight_integer", "g_idx"),
 }
 
 // A keeper keeps the tensors whose names its pattern matches.
@@ -77,7 +83,7 @@ func (k *keeper) keeps(name, lower string) bool {
 }
 
 // weightName matches the last component of the names of linear weights.
-var weightName = regexp.MustCompile(`^(weight.*|kernel|.*_proj|lora_[AB])$`)
+var weightName = regexp.MustCompile(`^(weight.*|kernel|in_proj_weight|.*_proj|lora_[AB])$`)
 
 // decide says whether a tensor may be encoded, and by which rule.
 func decide(t format.Tensor, config modelConfig, rules []Rule) (encode bool, rule string) {
