@@ -204,6 +204,8 @@ type dirConversion struct {
 	// has none.
 	loose  bool
 	warned bool // that there is a manifest which cannot be believed
+	// reopened is set where this run has turned the manifest into records.
+	reopened bool
 }
 
 // newDirConversion decides about all tensors of a model.

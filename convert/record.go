@@ -201,6 +201,7 @@ func (d *dirConversion) reopen(ctx context.Context) error {
 	if err := d.removeManifest(ctx, whole); err != nil {
 		return err
 	}
+	d.reopened = whole != nil
 	return d.removeStale(ctx, whole)
 }
 
@@ -241,7 +242,7 @@ func (d *dirConversion) removeManifest(ctx context.Context, whole *DirManifest) 
 // longer: what a manifest lists, which may be nil, or one that waits, and what was
 // finished without one.
 func (d *dirConversion) removeStale(ctx context.Context, whole *DirManifest) error {
-	if whole == nil {
+	if whole == nil && !d.reopened { // or it was looked at then
 		waiting, err := ReadDirManifest(filepath.Join(d.out, waitingPath))
 		var bad *format.Error
 		switch {
