@@ -68,7 +68,7 @@ fuzz:
 
 # With the race detector, which needs a C compiler.
 race:
-	CGO_ENABLED=1 $(GO) test -race -short ./convert ./qins
+	CGO_ENABLED=1 $(GO) test -race -short ./convert
 
 # The same tests as another architecture, under user emulation.
 QEMU_ARM64 ?= qemu-aarch64-static
