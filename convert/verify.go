@@ -78,10 +78,9 @@ type VerifyOptions struct {
 // can be read, that all data matches its checksums, and, where there is a
 // manifest, that every number in that is true. With a source to compare with, the
 // tensors must be what a conversion makes of its own, and the errors those of the
-// manifest. Of a
-// folder it checks every file, and all converted models below a folder that is
-// none itself. The error is of the kind that keeps it from looking; what it
-// finds wrong is in the report.
+// manifest. Of a folder it checks every file, and all converted models below a
+// folder that is none itself. The error is of the kind that keeps it from looking;
+// what it finds wrong is in the report.
 func Verify(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
 	o, err := Options{Jobs: opts.Jobs, Events: opts.Events}.normalize()
 	if err != nil {

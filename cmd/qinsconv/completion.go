@@ -40,6 +40,9 @@ type option struct {
 	choices []string // of values
 }
 
+// isPath reports whether the value is a path.
+func (o option) isPath() bool { return o.value == "SOURCE" }
+
 // optionsOf lists the options of a command.
 func optionsOf(c *cli.Command) []option {
 	list := []option{{names: []string{"--help", "-h"}, usage: "show help"}}
@@ -100,6 +103,15 @@ func commandNames(app *cli.App) []string {
 	return names
 }
 
+// pattern matches a command's name in the case of a shell, and none at all where
+// it is the default.
+func pattern(c *cli.Command) string {
+	if c.Name == defaultCommand {
+		return c.Name + "|''"
+	}
+	return c.Name
+}
+
 // quoted quotes a word for a shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
@@ -119,11 +131,7 @@ func bashCompletion(app *cli.App) string {
 				fmt.Fprintf(&choice, "    %s) list=%s ;;\n", strings.Join(o.names, "|"), quoted(strings.Join(o.choices, " ")))
 			}
 		}
-		pattern := c.Name
-		if c.Name == defaultCommand {
-			pattern += "|''"
-		}
-		fmt.Fprintf(&commands, "        %s) list=%s ;;\n", pattern, quoted(strings.Join(names, " ")))
+		fmt.Fprintf(&commands, "        %s) list=%s ;;\n", pattern(c), quoted(strings.Join(names, " ")))
 		if w := words(app, c.Name); w != nil {
 			fmt.Fprintf(&firsts, "        %s) list=%s ;;\n", c.Name, quoted(strings.Join(w, " ")))
 		}
@@ -180,11 +188,7 @@ func zshCompletion(app *cli.App) string {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `[`, `\[`, `]`, `\]`)
 	for _, c := range app.Commands {
 		fmt.Fprintf(&commands, "        %s\n", quoted(c.Name+":"+escape.Replace(c.Usage)))
-		pattern := c.Name
-		if c.Name == defaultCommand {
-			pattern += "|''"
-		}
-		fmt.Fprintf(&options, "    %s)\n        options=(\n", pattern)
+		fmt.Fprintf(&options, "    %s)\n        options=(\n", pattern(c))
 		for _, o := range optionsOf(c) {
 			for _, name := range o.names {
 				spec := "(" + strings.Join(o.names, " ") + ")" + name
@@ -198,7 +202,7 @@ func zshCompletion(app *cli.App) string {
 				switch {
 				case o.choices != nil:
 					spec += ":" + o.value + ":(" + strings.Join(o.choices, " ") + ")"
-				case o.value == "SOURCE":
+				case o.isPath():
 					spec += ":" + o.value + ":_files"
 				case o.value != "":
 					spec += ":" + o.value + ": "
@@ -275,7 +279,7 @@ func fishCompletion(app *cli.App) string {
 			switch {
 			case o.choices != nil:
 				fmt.Fprintf(&b, " -x -a %s", quoted(strings.Join(o.choices, " ")))
-			case o.value == "SOURCE":
+			case o.isPath():
 				b.WriteString(" -r")
 			case o.value != "":
 				b.WriteString(" -x")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,64 @@ import (
 	"github.com/qinsconv/qinsconv/fixtures"
 	"github.com/qinsconv/qinsconv/format"
 )
+
+// fullPipe returns a pipe that has no room and is not read.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+	})
+	fill := make([]byte, 1<<20)
+	if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = w.Write(fill)
+	}
+	return w
+}
+
+// TestSecondSignal ends a run that does not end by itself: it waits for the
+// reader of a warning.
+func TestSecondSignal(t *testing.T) {
+	in := filepath.Join(t.TempDir(), "in.safetensors")
+	at := slices.IndexFunc(fixtures.Vectors(), func(v fixtures.Vector) bool { return v.Name == "weight with a nan" })
+	if at < 0 {
+		t.Fatal("there is no such vector")
+	}
+	if err := os.WriteFile(in, fixtures.Vectors()[at].File, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd := selfCommand(t, "plan", in)
+	cmd.Stderr = fullPipe(t)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for signals := 0; ; signals++ {
+		select {
+		case <-ended:
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || signals < 2 {
+				t.Errorf("ended with %v after %d signals", cmd.ProcessState, signals)
+			}
+			return
+		case <-time.After(time.Second):
+		}
+		if signals == 5 {
+			_ = cmd.Process.Kill()
+			t.Fatal("it goes on after five signals")
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // TestNobodyReads ends a run that waits for the reader of a pipe. It leaves
 // nothing behind.
@@ -26,20 +85,9 @@ func TestNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"plan", in}, {in, filepath.Join(folder, "out.qins")}, {"inspect", in}} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		fill := make([]byte, 1<<20)
-		if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		for err == nil {
-			_, err = w.Write(fill)
-		}
 		var stderr bytes.Buffer
 		cmd := selfCommand(t, args...)
-		cmd.Stdout, cmd.Stderr = w, &stderr
+		cmd.Stdout, cmd.Stderr = fullPipe(t), &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -58,8 +106,6 @@ func TestNobodyReads(t *testing.T) {
 			_ = cmd.Process.Kill()
 			t.Fatalf("%s: it goes on", args)
 		}
-		r.Close()
-		w.Close()
 		expectFiles(t, folder)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -32,6 +33,9 @@ type outlet struct {
 	err error
 }
 
+// errUnread says nothing about the work, which may be done.
+var errUnread = errors.New("interrupted before all was printed")
+
 // Write implements io.Writer.
 func (o *outlet) Write(p []byte) (int, error) {
 	if o.err != nil {
@@ -49,7 +53,7 @@ func (o *outlet) Write(p []byte) (int, error) {
 		select {
 		case o.err = <-written:
 		case <-time.After(100 * time.Millisecond):
-			o.err = o.ctx.Err()
+			o.err = errUnread
 		}
 	}
 	if o.err != nil {
